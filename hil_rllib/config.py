@@ -1,0 +1,266 @@
+"""One run's configuration: a section per place of the loop, defaults with their sources, and its rules.
+
+    config = load_config(Path("tuned_configs/panda_sac.yaml"), ["sac.batch_size=128", "run.seed=1"])
+    config.sac.batch_size  # 128
+
+A YAML file states only how it differs from these defaults, or from the file it names as `base:` (relative to
+its own folder). `key=value` overrides come last, in order. All errors are `ConfigError`.
+
+Sources: "LeRobot" is its HIL-SERL actor/learner configuration for this task, "RLPD" Ball et al. 2023, "SAC"
+Haarnoja et al. 2018, "ours" was tuned here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from hil_rllib import strict_yaml
+from hil_rllib.strict_yaml import ConfigError, NotEmpty, Range
+
+__all__ = ["Config", "ConfigError", "load_config"]
+
+Count = Annotated[int, Range(low=0)]
+Positive = Annotated[int, Range(low=1)]
+Fraction = Annotated[float, Range(low=0, high=1)]
+Weight = Annotated[float, Range(low=0)]
+LearningRate = Annotated[float, Range(above=0, high=1)]
+Name = Annotated[str, NotEmpty()]
+Indices = Annotated[tuple[int, ...], Range(low=0), NotEmpty()]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    seed: Count = 0
+    dir: Name = "runs/panda_sac"
+    mode: Literal["async", "lockstep"] = "async"  # lockstep: same seed, same run
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    id: Name = "hil/PandaPickCube-v0"
+    image_obs: bool = True  # false: the cube's position instead of two cameras
+    random_block_position: bool = False
+    reward_type: Literal["sparse", "dense"] = "sparse"
+    render_quality: Literal["full", "fast"] = "full"  # full: as recorded videos; fast: no shadows
+    max_episode_steps: Positive = 100  # gym-hil
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """ResNet10 per camera; has no effect without images."""
+
+    weights: Name = "bundled"  # bundled | random | a file | a hub id
+    frozen: bool = True  # frozen: features are computed once per step, and replay holds them, not frames
+    latent_dim: Positive = 64  # per camera; LeRobot uses 64…256
+    embeddings_per_channel: Positive = 8  # spatial learned embeddings; LeRobot
+    dropout: Annotated[float, Range(low=0, high=0.9)] = 0.1  # LeRobot
+    shift_pad: Count = 4  # [px] DrQ random shift of the frames; only where the encoder is trained
+
+
+@dataclass(frozen=True)
+class DemosConfig:
+    source: Name = "aractingi/franka_sim_pick_lift_6"  # hub id | local folder | scripted | none
+    frames: Literal["recorded", "rerendered"] = "recorded"  # rerendered: drawn again at this run's quality
+    fallback: Literal["none", "scripted"] = "none"  # what to do where the hub cannot be reached
+    scripted_episodes: Positive = 30  # as many as the reference dataset has
+    episodes: Positive | Indices | None = None  # the first N | these | all
+
+
+@dataclass(frozen=True)
+class ScriptedOperatorConfig:
+    """The synthetic human: an expert with noise, a reaction delay and limited patience."""
+
+    reaction_s: Weight = 0.3  # [s] from the decision to take over to the first action
+    noise: Weight = 0.1  # standard deviation per axis, in motion units
+    takeover_probability: Fraction = 0.02  # per step, from `start_after_step` on
+    error_rate: Fraction = 0.0  # fraction of its steps with a random action
+    budget_s: Weight = 600.0  # [s] of human time it will spend in the whole run
+    start_after_step: Count = 20  # a solved episode takes about 18
+    help_steps: Positive = 15  # length of one intervention
+
+
+@dataclass(frozen=True)
+class OperatorConfig:
+    device: Literal["auto", "browser", "gamepad", "hid", "keyboard", "none", "scripted"] = "auto"
+    mode: Literal["hold", "toggle", "auto"] = "hold"
+    hz: Annotated[float, Range(above=0, high=100)] = 10.0  # the environment's own control rate
+    scripted: ScriptedOperatorConfig = field(default_factory=ScriptedOperatorConfig)
+
+
+@dataclass(frozen=True)
+class RunnersConfig:
+    autonomous: Count = 0  # runners beside the operator's
+    envs_per_runner: Positive = 1
+    fragment: Positive = 5  # steps per sample request; short ones keep the operator's clock steady
+
+
+@dataclass(frozen=True)
+class SacConfig:
+    batch_size: Annotated[int, Range(low=2)] = 256  # SAC, LeRobot
+    utd_ratio: Annotated[float, Range(above=0, high=64)] = 2.0  # updates per env step; LeRobot
+    demo_fraction: Fraction = 0.5  # of every batch; RLPD
+    gamma: Annotated[float, Range(low=0, high=0.9999)] = 0.97  # LeRobot
+    tau: Annotated[float, Range(above=0, high=1)] = 0.005  # target networks' step; SAC
+    actor_lr: LearningRate = 3e-4  # SAC
+    critic_lr: LearningRate = 3e-4  # SAC
+    temperature_lr: LearningRate = 3e-4  # SAC
+    initial_temperature: Annotated[float, Range(above=0)] = 0.01  # LeRobot
+    target_entropy: float | None = None  # null: −|A|/2, gripper counted; LeRobot
+    num_critics: Positive = 2  # SAC
+    critic_subsample: Positive | None = None  # critics in the target's minimum; null: all. RLPD: 2 of 10
+    hidden: Annotated[tuple[int, ...], Range(low=1), NotEmpty()] = (256, 256)  # SAC
+    online_capacity: Positive = 100_000  # [steps]; LeRobot
+    demo_capacity: Positive = 100_000  # [steps]; LeRobot
+    learning_starts: Count = 100  # [env steps]; LeRobot
+    weight_push_every: Positive = 4  # [updates]; LeRobot
+    grad_clip: Annotated[float, Range(above=0)] = 10.0  # norm; LeRobot
+    entropy_backup: bool = True  # SAC; HIL-SERL leaves it out
+    gripper_margin: Weight = 0.1  # large-margin term of the gripper head on demos; DQfD; value ours
+    gripper_margin_weight: Weight = 1.0  # Hester et al. 2018; 0 switches the term off
+    bc_weight: Weight = 0.5  # ‖μ(s) − a_demo‖² on demos; Nair et al. 2018; value ours; 0 is off
+    q_normalised_actor: bool = True  # actor loss over mean |Q|; TD3+BC, Fujimoto & Gu 2021
+    anchor_decay_steps: Positive | None = None  # [env steps] over which both anchors fade; null: never
+    bc_start_updates: Count = 0  # behaviour cloning before the first env step
+    critic_warmup_updates: Count = 0  # critic-only updates after the BC start
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    every_steps: Positive = 1000  # [env steps]
+    episodes: Positive = 20  # greedy
+    seed: Count = 10_000  # apart from the run's own, so that training never saw these resets
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    every_steps: Positive = 2000  # [env steps]; LeRobot
+    keep: Positive = 3
+
+
+@dataclass(frozen=True)
+class StopConfig:
+    success: Fraction | None = 1.0  # greedy success rate that ends the run; null: only env_steps does
+    evaluations_in_row: Positive = 1
+    env_steps: Positive = 100_000
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a run depends on."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    env: EnvConfig = field(default_factory=EnvConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    demos: DemosConfig = field(default_factory=DemosConfig)
+    operator: OperatorConfig = field(default_factory=OperatorConfig)
+    runners: RunnersConfig = field(default_factory=RunnersConfig)
+    sac: SacConfig = field(default_factory=SacConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    stop: StopConfig = field(default_factory=StopConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested values, lists in place of tuples."""
+        return dataclasses.asdict(self, dict_factory=lambda items: {k: _plain(v) for k, v in items})
+
+    def to_yaml(self) -> str:
+        """The resolved configuration; `load_config` reads it back to an equal one."""
+        return strict_yaml.dump(self.to_dict())
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of a YAML file, its bases, and `section.key=value` overrides, the last one winning.
+
+    Raises ConfigError for an unknown or repeated key, a value of the wrong type or out of range, an
+    unreadable file, a cycle of bases, and settings that contradict each other.
+    """
+    leaves = _leaves(Path(path), ())
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        origin = f"override '{override}'"
+        if not equals or not key.strip():
+            raise ConfigError(f"{origin}: expected section.key=value, for example sac.batch_size=128.")
+        values = strict_yaml.nest(key.strip(), strict_yaml.parse(text, origin))
+        leaves |= strict_yaml.flatten(Config, values, origin)
+    config = strict_yaml.build(Config, leaves)
+    _check(config, str(path))
+    return config
+
+
+def _leaves(path: Path, below: tuple[Path, ...]) -> strict_yaml.Leaves:
+    """Checked leaves of a file over those of its base. below: the files that named this one as base."""
+    resolved = path.resolve()
+    if resolved in below:
+        raise ConfigError(f"{path}: base leads back to a file that it is the base of. Remove one `base:`.")
+    values = strict_yaml.parse(strict_yaml.read_text(path), str(path))
+    values = {} if values is None else values
+    base: strict_yaml.Leaves = {}
+    if isinstance(values, dict) and "base" in values:
+        name = values.pop("base")
+        if not isinstance(name, str):
+            raise ConfigError(f"{path}: base must be the name of a YAML file, got {name!r}.")
+        base = _leaves(path.parent / name, (*below, resolved))
+    return base | strict_yaml.flatten(Config, values, str(path))
+
+
+def _check(config: Config, origin: str) -> None:
+    """Settings that are fine alone but not together."""
+    sac, demos, operator = config.sac, config.demos, config.operator
+    no_demos = demos.source == "none"
+    recorded_set = demos.source not in ("none", "scripted")
+    rules = [
+        (
+            recorded_set and demos.frames == "recorded" and not config.env.image_obs,
+            "demos.frames 'recorded' needs env.image_obs true: recorded frames do not tell the cube's place. "
+            "Set demos.frames=rerendered, which replays the actions.",
+        ),
+        (
+            sac.critic_subsample is not None and sac.critic_subsample > sac.num_critics,
+            f"sac.critic_subsample {sac.critic_subsample} exceeds sac.num_critics {sac.num_critics}.",
+        ),
+        (
+            no_demos and sac.bc_start_updates > 0,
+            "sac.bc_start_updates needs demonstrations, but demos.source is 'none'.",
+        ),
+        (
+            no_demos and operator.device == "none" and sac.demo_fraction > 0,
+            f"sac.demo_fraction {sac.demo_fraction:g} can never be met: demos.source and operator.device are "
+            "both 'none'. Set sac.demo_fraction=0, or name a source or a device.",
+        ),
+        (
+            not no_demos and sac.demo_fraction == 0 and sac.bc_start_updates == 0,
+            f"sac.demo_fraction 0 would never use the demonstrations of demos.source '{demos.source}'. "
+            "Set demos.source=none, or a fraction above 0.",
+        ),
+        (
+            sac.demo_fraction == 0 and (sac.bc_weight > 0 or sac.gripper_margin_weight > 0),
+            "sac.bc_weight and sac.gripper_margin_weight act on the demo half of a batch, but "
+            "sac.demo_fraction is 0. Set both weights to 0, or a fraction above 0.",
+        ),
+        (
+            config.run.mode == "lockstep" and operator.device not in ("none", "scripted"),
+            f"run.mode 'lockstep' would make a person wait for the learner. Set operator.device to none or "
+            f"scripted (it is '{operator.device}'), or run.mode=async.",
+        ),
+        (
+            min(sac.online_capacity, sac.demo_capacity) < sac.batch_size,
+            f"sac.online_capacity {sac.online_capacity} and sac.demo_capacity {sac.demo_capacity} must each "
+            f"hold a batch of sac.batch_size {sac.batch_size}.",
+        ),
+        (
+            sac.learning_starts >= config.stop.env_steps,
+            f"sac.learning_starts {sac.learning_starts} must be below stop.env_steps "
+            f"{config.stop.env_steps}, or nothing is learned.",
+        ),
+    ]
+    for broken, message in rules:
+        if broken:
+            raise ConfigError(f"{origin}: {message}")
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
