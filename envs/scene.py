@@ -1,0 +1,152 @@
+"""Builds the simulated scene: gym-hil's robot with meshes light enough to draw in software.
+
+Only what is drawn changes. Masses, inertias, collision shapes and every other number the physics uses are copied
+bit by bit from the scene as shipped. The result is compiled once and cached as a MuJoCo binary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import mujoco
+import numpy as np
+
+from envs.decimate import decimate
+
+_LOG = logging.getLogger(__name__)
+_CACHE_VERSION = "1"  # raise when the code below would build a different model
+
+
+@dataclass(frozen=True)
+class RenderQuality:
+    """How a scene is drawn.
+
+    faces_per_metre: face budget of a visual mesh per metre of its bounding-box diagonal.
+    shadow_size: side of the shadow map [px]; 0 draws no shadows.
+    shadow_lights: how many of the scene's lights cast shadows, in file order.
+    samples: multisampling; 0 draws each pixel once.
+    """
+
+    faces_per_metre: float
+    shadow_size: int
+    shadow_lights: int
+    samples: int = 0
+
+
+QUALITIES = {
+    "full": RenderQuality(faces_per_metre=1000.0, shadow_size=1024, shadow_lights=2),
+    "fast": RenderQuality(faces_per_metre=300.0, shadow_size=0, shadow_lights=0),
+}
+
+
+def asset_dir() -> Path:
+    """The folder with scene.xml, panda.xml and meshes in the installed gym-hil, found without importing it."""
+    spec = importlib.util.find_spec("gym_hil")
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError("The robot's meshes come with the package gym-hil. Install it: pip install gym-hil")
+    folder = Path(spec.submodule_search_locations[0]) / "assets"
+    if not (folder / "scene.xml").is_file():
+        raise FileNotFoundError(f"{folder} has no scene.xml; reinstall gym-hil 0.1.14")
+    return folder
+
+
+def cache_dir() -> Path:
+    """Where compiled scenes are kept; safe to delete."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hil_rllib"
+
+
+def load_scene(scene: str = "scene.xml", quality: str = "full") -> mujoco.MjModel:
+    """The compiled model of gym-hil's `scene` drawn at `quality` ('full' or 'fast'), from the cache if it can be."""
+    if quality not in QUALITIES:
+        raise ValueError(f"Unknown render_quality '{quality}'. Choose from {', '.join(QUALITIES)}.")
+    folder = asset_dir()
+    path = cache_dir() / f"{Path(scene).stem}-{quality}-{_content_key(folder, scene, quality)}.mjb"
+    if path.is_file():
+        return mujoco.MjModel.from_binary_path(str(path))
+    _LOG.info("Compiling the scene %s for render_quality '%s' (once, about 2 s) into %s", scene, quality, path)
+    model = build_scene(folder / scene, QUALITIES[quality])
+    _save_atomically(model, path)
+    return model
+
+
+def build_scene(xml: Path, quality: RenderQuality) -> mujoco.MjModel:
+    """Compile `xml` with light visual meshes and the drawing settings of `quality`."""
+    reference = mujoco.MjModel.from_xml_path(str(xml))
+    spec = mujoco.MjSpec.from_file(str(xml))
+    _lighten_meshes(spec, reference, quality.faces_per_metre)
+    spec.visual.quality.offsamples = quality.samples
+    spec.visual.quality.shadowsize = quality.shadow_size
+    for number, light in enumerate(spec.lights):
+        light.castshadow = number < quality.shadow_lights
+    model = spec.compile()
+    _copy_physics(reference, model)
+    return model
+
+
+def _lighten_meshes(spec: mujoco.MjSpec, reference: mujoco.MjModel, faces_per_metre: float) -> None:
+    """Give each drawn-only geom a decimated copy of its mesh; a mesh that also collides stays for the collision."""
+    light: dict[str, str] = {}
+    for geom in spec.geoms:
+        if geom.type != mujoco.mjtGeom.mjGEOM_MESH or geom.contype or geom.conaffinity:
+            continue
+        if geom.meshname not in light:
+            mesh = reference.mesh(geom.meshname)
+            vertices = reference.mesh_vert[mesh.vertadr[0] :][: mesh.vertnum[0]]
+            faces = reference.mesh_face[mesh.faceadr[0] :][: mesh.facenum[0]]
+            size = float(np.linalg.norm(np.ptp(vertices, axis=0)))
+            vertices, faces = decimate(vertices, faces, max_faces=int(faces_per_metre * size) + 12)
+            # MuJoCo has moved the mesh into its principal frame; undo it, as the geom's pose is in the file's frame.
+            rotation = np.zeros(9)
+            mujoco.mju_quat2Mat(rotation, reference.mesh_quat[mesh.id])
+            vertices = vertices @ rotation.reshape(3, 3).T + reference.mesh_pos[mesh.id]
+            light[geom.meshname] = f"{geom.meshname}_light"
+            spec.add_mesh(
+                name=light[geom.meshname],
+                uservert=vertices.astype(np.float32).ravel(),
+                userface=faces.astype(np.int32).ravel(),
+                inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL,  # an open shell has no volume to integrate
+            )
+        geom.meshname = light[geom.meshname]
+    used = {geom.meshname for geom in spec.geoms}
+    for mesh in [m for m in spec.meshes if m.name not in used]:
+        spec.delete(mesh)
+
+
+def _copy_physics(source: mujoco.MjModel, target: mujoco.MjModel) -> None:
+    """Copy what compiling derived from mass: bodies without explicit inertia take it from their visual meshes."""
+    for name in (
+        "body_mass body_inertia body_ipos body_iquat body_subtreemass body_invweight0 body_sameframe dof_invweight0 "
+        "dof_M0 tendon_invweight0 tendon_length0 actuator_acc0 cam_poscom0 cam_pos0 light_poscom0 light_pos0"
+    ).split():
+        getattr(target, name)[:] = getattr(source, name)
+    target.stat.meaninertia = source.stat.meaninertia
+    target.stat.meanmass = source.stat.meanmass
+    target.stat.meansize = source.stat.meansize
+
+
+def _content_key(folder: Path, scene: str, quality: str) -> str:
+    """Changes with the assets, the settings, MuJoCo's binary format and this module's own version."""
+    digest = hashlib.blake2b(digest_size=12)
+    digest.update(f"{_CACHE_VERSION} {mujoco.__version__} {scene} {QUALITIES[quality]}".encode())
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _save_atomically(model: mujoco.MjModel, path: Path) -> None:
+    """Several processes may build the same scene at once: each writes its own file, the rename is atomic."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(suffix=".mjb", dir=path.parent)
+        os.close(handle)
+        mujoco.mj_saveModel(model, temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        _LOG.warning("Cannot cache the compiled scene in %s (%s); it is compiled anew each time.", path.parent, error)
