@@ -33,14 +33,14 @@ Indices = Annotated[tuple[int, ...], Range(low=0), NotEmpty()]
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunSection:
     seed: Count = 0
     dir: Name = "runs/panda_sac"
     mode: Literal["async", "lockstep"] = "async"  # lockstep: same seed, same run
 
 
 @dataclass(frozen=True)
-class EnvConfig:
+class EnvSection:
     id: Name = "hil/PandaPickCube-v0"
     image_obs: bool = True  # false: the cube's position instead of two cameras
     random_block_position: bool = False
@@ -50,7 +50,7 @@ class EnvConfig:
 
 
 @dataclass(frozen=True)
-class EncoderConfig:
+class EncoderSection:
     """ResNet10 per camera; has no effect without images."""
 
     weights: Name = "bundled"  # bundled | random | a file | a hub id
@@ -62,7 +62,7 @@ class EncoderConfig:
 
 
 @dataclass(frozen=True)
-class DemosConfig:
+class DemosSection:
     source: Name = "aractingi/franka_sim_pick_lift_6"  # hub id | local folder | scripted | none
     frames: Literal["recorded", "rerendered"] = "recorded"  # rerendered: drawn again at this run's quality
     fallback: Literal["none", "scripted"] = "none"  # what to do where the hub cannot be reached
@@ -71,7 +71,7 @@ class DemosConfig:
 
 
 @dataclass(frozen=True)
-class ScriptedOperatorConfig:
+class ScriptedOperatorSection:
     """The synthetic human: an expert with noise, a reaction delay and limited patience."""
 
     reaction_s: Weight = 0.3  # [s] from the decision to take over to the first action
@@ -84,22 +84,22 @@ class ScriptedOperatorConfig:
 
 
 @dataclass(frozen=True)
-class OperatorConfig:
+class OperatorSection:
     device: Literal["auto", "browser", "gamepad", "hid", "keyboard", "none", "scripted"] = "auto"
     mode: Literal["hold", "toggle", "auto"] = "hold"
     hz: Annotated[float, Range(above=0, high=100)] = 10.0  # the environment's own control rate
-    scripted: ScriptedOperatorConfig = field(default_factory=ScriptedOperatorConfig)
+    scripted: ScriptedOperatorSection = field(default_factory=ScriptedOperatorSection)
 
 
 @dataclass(frozen=True)
-class RunnersConfig:
+class RunnersSection:
     autonomous: Count = 0  # runners beside the operator's
     envs_per_runner: Positive = 1
     fragment: Positive = 5  # steps per sample request; short ones keep the operator's clock steady
 
 
 @dataclass(frozen=True)
-class SacConfig:
+class SACSection:
     batch_size: Annotated[int, Range(low=2)] = 256  # SAC, LeRobot
     utd_ratio: Annotated[float, Range(above=0, high=64)] = 2.0  # updates per env step; LeRobot
     demo_fraction: Fraction = 0.5  # of every batch; RLPD
@@ -129,20 +129,20 @@ class SacConfig:
 
 
 @dataclass(frozen=True)
-class EvaluationConfig:
+class EvaluationSection:
     every_steps: Positive = 1000  # [env steps]
     episodes: Positive = 20  # greedy
     seed: Count = 10_000  # apart from the run's own, so that training never saw these resets
 
 
 @dataclass(frozen=True)
-class CheckpointConfig:
+class CheckpointSection:
     every_steps: Positive = 2000  # [env steps]; LeRobot
     keep: Positive = 3
 
 
 @dataclass(frozen=True)
-class StopConfig:
+class StopSection:
     success: Fraction | None = 1.0  # greedy success rate that ends the run; null: only env_steps does
     evaluations_in_row: Positive = 1
     env_steps: Positive = 100_000
@@ -152,16 +152,16 @@ class StopConfig:
 class Config:
     """Everything a run depends on."""
 
-    run: RunConfig = field(default_factory=RunConfig)
-    env: EnvConfig = field(default_factory=EnvConfig)
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    demos: DemosConfig = field(default_factory=DemosConfig)
-    operator: OperatorConfig = field(default_factory=OperatorConfig)
-    runners: RunnersConfig = field(default_factory=RunnersConfig)
-    sac: SacConfig = field(default_factory=SacConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    stop: StopConfig = field(default_factory=StopConfig)
+    run: RunSection = field(default_factory=RunSection)
+    env: EnvSection = field(default_factory=EnvSection)
+    encoder: EncoderSection = field(default_factory=EncoderSection)
+    demos: DemosSection = field(default_factory=DemosSection)
+    operator: OperatorSection = field(default_factory=OperatorSection)
+    runners: RunnersSection = field(default_factory=RunnersSection)
+    sac: SACSection = field(default_factory=SACSection)
+    evaluation: EvaluationSection = field(default_factory=EvaluationSection)
+    checkpoint: CheckpointSection = field(default_factory=CheckpointSection)
+    stop: StopSection = field(default_factory=StopSection)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested values, lists in place of tuples."""
