@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812  (the field's name for it)
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-
-from hil_rllib.models.weights import find_weights, fit_weights, read_weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB of frames in [0, 1], as torchvision
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -128,34 +126,6 @@ class ResNet10(nn.Module):
         # ceil_mode drops what hangs over the right and lower edge, as padding with −inf would.
         x = F.max_pool2d(x, 3, stride=2, ceil_mode=True)
         return self.encoder(x)
-
-
-def load_encoder(weights: str, seed: int = 0, hub_timeout_s: float = 15.0) -> ResNet10:
-    """A ResNet10 with the weights asked for, float32, on the CPU, in evaluation mode.
-
-    weights: `bundled` (trained in this simulator, ships with the package), `random` (drawn from `seed`
-    alone), a local file or folder, or a hub id such as `lerobot/resnet10`.
-    Raises FileNotFoundError, ConnectionError or ValueError, each saying what to use instead.
-    """
-    model = ResNet10()
-    if weights == "random":
-        _draw_weights(model, seed)
-    else:
-        path = find_weights(weights, hub_timeout_s)
-        expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-        model.load_state_dict(fit_weights(read_weights(path), expected, source=str(path)))
-    return model.eval()
-
-
-def _draw_weights(model: ResNet10, seed: int) -> None:
-    """He's normal initialisation (2015, fan-out) from a generator of its own; norms start as identity."""
-    generator = torch.Generator().manual_seed(seed)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
-        elif isinstance(module, nn.GroupNorm):
-            nn.init.ones_(module.weight)
-            nn.init.zeros_(module.bias)
 
 
 def _check_shape(shape: tuple[int, ...], channels_at: int) -> None:

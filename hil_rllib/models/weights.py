@@ -6,7 +6,8 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from pickle import UnpicklingError
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -54,7 +55,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, ValueError, *_unpickling_errors()) as error:
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
         raise ValueError(
             f"{path} cannot be read as a safetensors or torch state dict: {error}. {ALTERNATIVES}"
         ) from error
@@ -134,7 +135,7 @@ def _download(repo: str, timeout_s: float) -> Path:
     try:
         info = _within(timeout_s, lambda: HfApi().model_info(repo, timeout=timeout_s))
     except (RepositoryNotFoundError, GatedRepoError) as error:
-        raise FileNotFoundError(f"{refusal}the hub gives no access to such a model. {ALTERNATIVES}") from error
+        raise FileNotFoundError(f"{refusal}the hub has no such open model. {ALTERNATIVES}") from error
     except Exception as error:  # whatever the network stack raises, the remedy is the same
         raise ConnectionError(
             f"{refusal}the hub did not answer within {timeout_s:g} s ({type(error).__name__}). {ALTERNATIVES}"
@@ -165,9 +166,3 @@ def _within(timeout_s: float, call: Callable[[], T]) -> T:
     if not result:
         raise TimeoutError(f"no answer within {timeout_s:g} s")
     return result[0]
-
-
-def _unpickling_errors() -> tuple[type[Exception], ...]:
-    from pickle import UnpicklingError
-
-    return (UnpicklingError, KeyError)

@@ -1,0 +1,37 @@
+"""A ResNet10 with the weights a configuration names."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from hil_rllib.models.resnet10 import ResNet10
+from hil_rllib.models.weights import find_weights, fit_weights, read_weights
+
+
+def load_encoder(weights: str, seed: int = 0, hub_timeout_s: float = 15.0) -> ResNet10:
+    """A ResNet10 with the weights asked for, float32, on the CPU, in evaluation mode.
+
+    weights: `bundled` (trained in this simulator, ships with the package), `random` (drawn from `seed`
+    alone), a local file or folder, or a hub id such as `lerobot/resnet10`.
+    Raises FileNotFoundError, ConnectionError or ValueError, each saying what to use instead.
+    """
+    model = ResNet10()
+    if weights == "random":
+        _draw_weights(model, seed)
+    else:
+        path = find_weights(weights, hub_timeout_s)
+        expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        model.load_state_dict(fit_weights(read_weights(path), expected, source=str(path)))
+    return model.eval()
+
+
+def _draw_weights(model: ResNet10, seed: int) -> None:
+    """He's normal initialisation (2015, fan-out) from a generator of its own; norms start as identity."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+        elif isinstance(module, nn.GroupNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
