@@ -1,0 +1,211 @@
+"""Decides, from the data, what the rows of a LeRobot dataset mean, and puts them right.
+
+Three questions, none of which a dataset's metadata answers:
+
+1. Do rows hold (o_t, a_t), or, as every LeRobot recorder before v0.6 wrote them, (o_{t+1}, a_t)?
+2. Is motion in metres, or in [-1, 1] times the step size?
+3. Which gripper values mean open, hold and close?
+
+The evidence is causal. The gripper's actuator command (agent_pos[14]) follows each action exactly, so of all
+shifts and conventions only the true one predicts every change. The hand follows its commands with a lag of
+several steps, so its displacement is regressed on the commands at lags 0…5: a command explains the
+displacement up to its own row only if the row's observation was taken after it (lag 0 has half of the gain in
+the Panda scene, else nothing), and the gain says the unit: 1 for metres, the step size for unit motion.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hil_rllib import contract
+from hil_rllib.data import lerobot_format as fmt
+from hil_rllib.data.demo import Demo
+from hil_rllib.data.evidence import (
+    CONVENTIONS,
+    GripperEvidence,
+    MotionEvidence,
+    Track,
+    gripper_evidence,
+    motion_evidence,
+)
+from hil_rllib.data.lerobot_format import DatasetError
+from hil_rllib.data.lerobot_reader import Episode, LeRobotDataset
+from hil_rllib.data.repair import Reading, to_demo, to_recording
+
+logger = logging.getLogger(__name__)
+
+MIN_R2 = 0.5  # of motion by commands; 0.97 on the real demonstrations
+LEAD_SHIFTED, LEAD_ALIGNED = 0.2, 0.08  # share of lag 0 above / below which motion speaks; 0.5 and 0 in the scene
+GAIN_TOLERANCE = 2.5  # a gain fits a unit within this factor; metres and unit motion lie 40 apart
+MIN_EXPLAINED = 0.9  # of the gripper's events
+MIN_MARGIN = 0.05  # by which the better shift must explain more of them
+UNITS = {"metres": 1.0, "[-1, 1]": contract.EE_STEP_SIZE}  # name → metres at 1
+
+
+@dataclass
+class AlignmentReport:
+    """What was found and what was done about it; `str()` gives the block that is logged once."""
+
+    dataset: str
+    version: str
+    episodes: int
+    rows: int
+    reading: Reading
+    motion: MotionEvidence
+    gripper: GripperEvidence
+    transitions: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def shifted(self) -> bool:
+        return self.reading.shifted
+
+    @property
+    def motion_unit(self) -> str:
+        """'metres' or '[-1, 1]'."""
+        return next(name for name, metres in UNITS.items() if metres == self.reading.metres_per_unit)
+
+    def note(self, sentence: str) -> None:
+        """Adds a sentence to the block, once."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+    def __str__(self) -> str:
+        rows = "(o[t+1], a[t]), the observation after the action: shifted back" if self.shifted else "(o[t], a[t])"
+        seen = f"{self.gripper.explained:.0%} of {self.gripper.events} changes explained"
+        lines = [
+            f"Alignment of {self.dataset} (LeRobot {self.version}, {self.episodes} episodes, {self.rows} rows)",
+            f"  rows     {rows}",
+            f"  motion   in {self.motion_unit}; gain {self.motion.gain:.3g} m per unit, {self.motion.lead:.0%} of it at "
+            f"lag 0, R² {self.motion.r2:.2f}",
+            f"  gripper  {self.reading.gripper.name}; {seen if self.gripper.events else 'it never changes'}",
+            f"  result   {self.transitions} transitions",
+        ]
+        return "\n".join(lines + [f"  note     {note}" for note in self.notes])
+
+
+def align(
+    dataset: LeRobotDataset, *, frames: bool = False, step_size: float = contract.EE_STEP_SIZE
+) -> tuple[list[Demo], AlignmentReport]:
+    """All episodes as `Demo`s in env terms, and the report, which is also logged.
+
+    frames: decode the videos, too. step_size: [m] at motion 1 in the environment. Which transitions a file
+    can give without its environment: see `repair.to_demo`; `Demo.recording` keeps all actions for a replay.
+
+    Raises:
+        DatasetError: wrong dimensions, NaN, or data that no convention explains.
+    """
+    _check_features(dataset)
+    episodes = list(dataset.read())
+    for episode in episodes:
+        _check_finite(episode)
+    report = decide(episodes, str(dataset.root), dataset.info.version)
+    demos = []
+    for episode in dataset.read(frames=True) if frames else episodes:
+        recording = to_recording(episode, report.reading, step_size, report.note)
+        demo = to_demo(recording, episode, report.shifted) if len(recording) > 1 else None
+        if demo is None:
+            report.note(f"episode {recording.episode_index} has one row and gives no transition")
+        else:
+            demos.append(demo)
+    report.transitions = sum(map(len, demos))
+    logger.info("%s", report)
+    return demos, report
+
+
+def decide(episodes: Sequence[Episode], name: str = "dataset", version: str = "") -> AlignmentReport:
+    """Answers this module's three questions from states and actions alone.
+
+    Raises:
+        DatasetError: no answer explains the data, or there is too little in it to tell.
+    """
+    tracks = [
+        (np.asarray(e.column(fmt.STATE), np.float64), np.asarray(e.column(fmt.ACTION), np.float64)) for e in episodes
+    ]
+    motion = motion_evidence(tracks)
+    gripper, gripper_votes = _best_gripper(tracks, motion, name)
+    said = f"Gripper: at best {gripper.explained:.0%} of {gripper.events} changes explained."
+
+    def fail(problem: str) -> DatasetError:
+        remedy = "Check that it holds this scene's observations (18 numbers) and delta actions."
+        return DatasetError(name, f"{problem} {said}", remedy)
+
+    if motion is None:
+        raise fail("No motion is commanded anywhere, so its unit and timing are unknown.")
+    said = f"Motion: R² {motion.r2:.2f}, {motion.lead:.0%} of the gain {motion.gain:.3g} at lag 0. {said}"
+    if motion.r2 < MIN_R2:
+        raise fail("The actions do not explain how the hand moves, shifted or not.")
+    if gripper.explained < MIN_EXPLAINED:
+        raise fail("The actions do not explain the gripper's changes, shifted or not.")
+    votes = {gripper.shifted} if gripper_votes else set()
+    if motion.lead > LEAD_SHIFTED or motion.lead < LEAD_ALIGNED:
+        votes.add(motion.lead > LEAD_SHIFTED)
+    if len(votes) != 1:
+        raise fail("Motion and gripper disagree on the rows' shift." if votes else "Too little happens to see a shift.")
+
+    report = AlignmentReport(
+        dataset=name,
+        version=version,
+        episodes=len(episodes),
+        rows=sum(map(len, episodes)),
+        reading=Reading(votes.pop(), _metres_per_unit(motion, fail), gripper.convention),
+        motion=motion,
+        gripper=gripper,
+    )
+    if not gripper.events:
+        report.note("the gripper never changes: its convention is guessed from the values")
+    return report
+
+
+def _best_gripper(
+    tracks: Sequence[Track], motion: MotionEvidence | None, name: str
+) -> tuple[GripperEvidence, bool]:
+    """The reading that explains most, and whether it speaks for its shift: the other one explains less."""
+    values = np.concatenate([actions[:, contract.MOTION_DIM] for _, actions in tracks])
+    fitting = [convention for convention in CONVENTIONS if convention.fits(values)]
+    if not fitting:
+        span = f"[{values.min():g}, {values.max():g}]"
+        raise DatasetError(name, f"gripper commands span {span}; [0, 2] or [-1, 1] fit.",
+                           "Convert them to commands that open, hold or close.")  # fmt: skip
+    readings = [gripper_evidence(tracks, c, shifted) for c in fitting for shifted in (True, False)]
+    # Among equals the shift that motion favours, then the order of CONVENTIONS (`max` keeps the first).
+    favoured = motion is not None and motion.lead > LEAD_SHIFTED
+    best = max(readings, key=lambda r: (r.explained, r.shifted == favoured))
+    rival = max(r.explained for r in readings if r.shifted != best.shifted)
+    return best, best.events > 0 and rival < best.explained - MIN_MARGIN
+
+
+def _metres_per_unit(motion: MotionEvidence, fail: Callable[[str], DatasetError]) -> float:
+    for metres in UNITS.values():
+        if 1 / GAIN_TOLERANCE < motion.gain / metres < GAIN_TOLERANCE:
+            return metres
+    fitting = " or ".join(f"{metres:g} m ({name})" for name, metres in UNITS.items())
+    raise fail(f"A command of 1 moves the hand by {motion.gain:.3g} m; {fitting} fit.")
+
+
+def _check_features(dataset: LeRobotDataset) -> None:
+    info = dataset.root / "meta" / "info.json"
+    for key, size in ((fmt.STATE, contract.AGENT_POS_DIM), (fmt.ACTION, contract.ACTION_DIM), (fmt.REWARD, 1)):
+        feature = dataset.info.features.get(key)
+        if feature is None:
+            raise DatasetError(info, f"no feature {key!r}.", f"Record it, shape ({size},).")
+        if feature.size != size:
+            raise DatasetError(
+                info,
+                f"{key!r} has shape {feature.shape} {feature.names or ''}; ({size},) fits.",
+                "Use a dataset of the 4-D Panda task: action = motion x, y, z and gripper; state = 7 joint positions, "
+                "7 velocities, gripper, TCP x, y, z.",
+            )
+
+
+def _check_finite(episode: Episode) -> None:
+    for key in (fmt.STATE, fmt.ACTION, fmt.REWARD):
+        rows = np.asarray(episode.column(key), np.float64).reshape(len(episode), -1)
+        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if bad.size:
+            problem = f"{key!r} is NaN or infinite in {bad.size} rows of episode {episode.meta.index}, first {bad[0]}."
+            raise DatasetError(episode.meta.data_path, problem, "Leave that episode out of the dataset.")

@@ -1,0 +1,117 @@
+"""Where a dataset lies: a local folder, or a repository on the Hugging Face hub with its local cache."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from hil_rllib.data.lerobot_format import DatasetError
+
+logger = logging.getLogger(__name__)
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+DEFAULT_TIMEOUT_S = 15.0
+PROBE_SHARE = 0.8  # of the time-out; the rest is for imports and the look into the cache
+
+_T = TypeVar("_T")
+
+
+class HubUnreachable(ConnectionError):  # noqa: N818  # the name is part of the interface: it reads as a state
+    """The hub gave no answer and its cache holds no copy of the dataset."""
+
+
+def locate(source: str, cache_dir: Path | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> Path:
+    """The folder of `source`: itself if it exists, else a snapshot of the hub dataset of that name.
+
+    timeout_s bounds the wait for the hub's first answer; a download that has begun may take longer.
+    Without an answer the newest complete copy in the cache is used.
+
+    Raises:
+        HubUnreachable: no answer within timeout_s and nothing in the cache.
+        DatasetError: neither a folder nor the name of a dataset on the hub.
+    """
+    folder = Path(source).expanduser()
+    if folder.exists():
+        return folder
+    if not HUB_ID.fullmatch(source):
+        raise DatasetError(folder, "no such folder.", "Check the path, or name a dataset on the hub as owner/name.")
+    return _snapshot(source, cache_dir, timeout_s)
+
+
+def _snapshot(repo_id: str, cache_dir: Path | None, timeout_s: float) -> Path:
+    import huggingface_hub as hub
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError
+
+    # huggingface_hub reads HF_ENDPOINT only when it is imported.
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+
+    def revision() -> str | None:
+        return hub.HfApi(endpoint=endpoint).dataset_info(repo_id, timeout=timeout_s).sha
+
+    try:
+        sha = _within(PROBE_SHARE * timeout_s, revision)
+    except RepositoryNotFoundError as error:
+        raise DatasetError(repo_id, "is neither a local folder nor a dataset you can read on the hub.",
+                           "Check the spelling; for a private one log in with `hf auth login`.") from error  # fmt: skip
+    except HfHubHTTPError as error:
+        if error.response is not None and error.response.status_code < 500:
+            raise DatasetError(repo_id, f"the hub refused it ({error}).", "Check your access to it.") from error
+        return _cached_or_unreachable(repo_id, cache_dir, error)
+    except (OSError, TimeoutError, RuntimeError, _http_error()) as error:
+        return _cached_or_unreachable(repo_id, cache_dir, error)
+    try:
+        path = hub.snapshot_download(
+            repo_id, repo_type="dataset", revision=sha, cache_dir=cache_dir, endpoint=endpoint, etag_timeout=timeout_s
+        )
+    except (OSError, EntryNotFoundError, _http_error()) as error:
+        return _cached_or_unreachable(repo_id, cache_dir, error)
+    return Path(path)
+
+
+def _cached_or_unreachable(repo_id: str, cache_dir: Path | None, error: BaseException) -> Path:
+    import huggingface_hub as hub
+
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    try:
+        path = hub.snapshot_download(repo_id, repo_type="dataset", cache_dir=cache_dir, local_files_only=True)
+    except (OSError, ValueError):
+        raise HubUnreachable(
+            f"The hub gave no usable answer for dataset {repo_id!r} ({reason}), and there is no copy in the cache. "
+            "Check the network (HF_ENDPOINT, HF_HUB_OFFLINE), give a local folder instead, "
+            "or allow scripted demonstrations with `demos.fallback=scripted`."
+        ) from error
+    logger.warning("Hub not reachable (%s): using the cached copy of %s in %s.", reason, repo_id, path)
+    return Path(path)
+
+
+def _http_error() -> type[Exception]:
+    """The base error of the HTTP client huggingface_hub uses (httpx in 1.x and later, requests before)."""
+    from huggingface_hub import errors
+
+    return errors.HfHubHTTPError.__mro__[1]  # type: ignore[return-value]
+
+
+def _within(timeout_s: float, call: Callable[[], _T]) -> _T:
+    """`call()`, or TimeoutError after timeout_s: name look-ups and slow trickles obey no client timeout."""
+    result: list[_T] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            result.append(call())
+        except BaseException as error:  # noqa: BLE001  # handed to the caller's thread below
+            failure.append(error)
+
+    thread = threading.Thread(target=run, name="hub-probe", daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if failure:
+        raise failure[0]
+    if not result:
+        raise TimeoutError(f"no answer within {timeout_s:g} s")
+    return result[0]
