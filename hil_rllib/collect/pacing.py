@@ -1,0 +1,98 @@
+"""The env as a person drives it: in real time, and ended when the person says so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+
+from hil_rllib.contract import RERECORD, SUCCESS, EpisodeEnd
+
+STEP_INTERVAL_MS = "step_interval_ms"  # in `info`: from the end of the previous step (or reset) to this one's
+
+
+class OperatorWrapper(gymnasium.Wrapper):
+    """Paces `step` to `hz` and turns the operator's verdict into the end of the episode.
+
+    The wait is at the end of `step`, so that what follows (policy, device, physics) uses up its own part of
+    the period and a command is read just before it is executed. Deadlines lie on one schedule,
+    t_reset + k / hz, so errors of single sleeps do not add up. A step that comes later than its deadline
+    is counted in `missed_deadlines` and starts a new schedule; it is not made up for by hurrying.
+
+    hz: control rate [1/s]; None runs as fast as the machine can.
+    """
+
+    def __init__(
+        self,
+        env: gymnasium.Env,
+        hz: float | None = None,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        if hz is not None and not hz > 0:
+            raise ValueError(f"hz must be above 0, or None for no pacing; got {hz}.")
+        super().__init__(env)
+        self.missed_deadlines = 0
+        self._period = None if hz is None else 1.0 / hz
+        self._clock = clock
+        self._sleep = sleep
+        self._deadline = 0.0
+        self._previous_end = 0.0
+        self._end = EpisodeEnd.NONE
+        self._on_close: list[Callable[[], None]] = []
+
+    def request_end(self, end: EpisodeEnd) -> None:
+        """End the episode with the next step; of several requests before it the last one counts."""
+        self._end = end
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when the env is closed: for what lives exactly as long, such as a device."""
+        self._on_close.append(callback)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset; the schedule begins when it is done, however long it took."""
+        result = self.env.reset(seed=seed, options=options)
+        self._end = EpisodeEnd.NONE
+        self._deadline = self._previous_end = self._clock()
+        return result
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Step, apply the operator's verdict, wait for the deadline."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        info = dict(info)
+        end, self._end = self._end, EpisodeEnd.NONE
+        if end in (EpisodeEnd.SUCCESS, EpisodeEnd.FAILURE):
+            # The person's word outweighs the env's reward and any time limit met at the same step.
+            succeeded = end is EpisodeEnd.SUCCESS
+            reward, terminated, truncated = float(succeeded), True, False
+            info[SUCCESS] = succeeded
+        elif end is EpisodeEnd.RERECORD:
+            truncated = True
+            info[RERECORD] = True
+        self._wait()
+        now = self._clock()
+        info[STEP_INTERVAL_MS] = 1000.0 * (now - self._previous_end)
+        self._previous_end = now
+        return observation, float(reward), terminated, truncated, info
+
+    def close(self) -> None:
+        """Close what was registered with `on_close`, then the env."""
+        while self._on_close:
+            self._on_close.pop()()
+        super().close()
+
+    def _wait(self) -> None:
+        if self._period is None:
+            return
+        self._deadline += self._period
+        remaining = self._deadline - self._clock()
+        if remaining >= 0:
+            self._sleep(remaining)
+        else:
+            self.missed_deadlines += 1
+            self._deadline -= remaining  # a new schedule, from now

@@ -1,0 +1,101 @@
+"""Keeps a run going when its input device misbehaves."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Callable
+
+import gymnasium
+
+from hil_rllib.contract import Command
+from hil_rllib.devices.base import DeviceUnavailable, TeleopDevice
+
+logger = logging.getLogger(__name__)
+
+RETRY_S = 2.0  # [s] between attempts to open a lost device
+
+
+class DeviceGuard:
+    """A device that never raises while it is read, and comes back when it was lost.
+
+    `read` gives None where there is no usable command, and the policy keeps control:
+    - the device raised: it is closed, said once, and `start` is tried again every `retry_s`;
+    - the command holds NaN or infinity: said once per burst, the device stays open.
+    """
+
+    def __init__(
+        self, device: TeleopDevice, *, retry_s: float = RETRY_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.device = device
+        self._name = type(device).__name__
+        self._retry_s = retry_s
+        self._clock = clock
+        self._env: gymnasium.Env | None = None
+        self._retry_at: float | None = None  # None while the device is open
+        self._in_nan_burst = False
+
+    def start(self, env: gymnasium.Env) -> None:
+        """Open the device for `env`. One that is not there now is awaited; any other error is raised."""
+        self._env = env
+        try:
+            self.device.start(env)
+        except DeviceUnavailable as error:
+            self._lose(error)
+
+    def reset(self) -> None:
+        """An episode begins."""
+        if self._retry_at is None:
+            try:
+                self.device.reset()
+            except Exception as error:
+                self._lose(error)
+
+    def read(self) -> Command | None:
+        """The command for this step, or None if there is none to use."""
+        if self._retry_at is not None and not self._reopen():
+            return None
+        try:
+            command = self.device.read()
+            finite = all(map(math.isfinite, (*command.motion, command.gripper)))
+        except Exception as error:
+            self._lose(error)
+            return None
+        if not finite and not self._in_nan_burst:
+            logger.warning("%s gave a non-finite command %s: ignored, the policy acts.", self._name, command)
+        self._in_nan_burst = not finite
+        return command if finite else None
+
+    def close(self) -> None:
+        """Release the device, whatever state it is in."""
+        try:
+            self.device.close()
+        except Exception:
+            logger.warning("Closing %s failed.", self._name, exc_info=True)
+
+    def _lose(self, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}"
+        logger.warning(
+            "%s is lost (%s). The policy acts; trying again every %g s.", self._name, reason, self._retry_s
+        )
+        logger.debug("Where %s failed:", self._name, exc_info=error)
+        self._retry_at = self._clock() + self._retry_s
+        with contextlib.suppress(Exception):  # it is broken already; the reason above is the one that matters
+            self.device.close()
+
+    def _reopen(self) -> bool:
+        assert self._env is not None, "read() before start()"
+        assert self._retry_at is not None
+        if self._clock() < self._retry_at:
+            return False
+        try:
+            self.device.start(self._env)
+        except Exception as error:
+            logger.debug("%s is still lost: %s", self._name, error)
+            self._retry_at = self._clock() + self._retry_s
+            return False
+        self._retry_at = None
+        logger.warning("%s is back.", self._name)
+        return True

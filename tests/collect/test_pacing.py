@@ -1,0 +1,148 @@
+"""Real time, and the operator's verdict, at the env's boundary."""
+
+from __future__ import annotations
+
+import time
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from hil_rllib.collect.pacing import STEP_INTERVAL_MS, OperatorWrapper
+from hil_rllib.contract import RERECORD, SUCCESS, EpisodeEnd
+
+
+class FakeTime:
+    """A clock that sleeping moves, each time 0.4 ms too far, as real ones do."""
+
+    now = 100.0
+
+    def clock(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds + 0.0004
+
+
+class Busy(gymnasium.Env):
+    """Takes `seconds` a step (of fake time, if given one)."""
+
+    observation_space = spaces.Box(0, 1, (1,), np.float32)
+    action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, fake: FakeTime | None = None, seconds: float = 0.03) -> None:
+        self.fake, self.seconds = fake, seconds
+
+    def _work(self) -> None:
+        if self.fake:
+            self.fake.now += self.seconds
+        else:
+            time.sleep(self.seconds)
+
+    def reset(self, *, seed=None, options=None):
+        self._work()
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self._work()
+        return np.zeros(1, np.float32), 0.5, False, True, {"own": 1}
+
+
+def paced(fake: FakeTime, hz: float | None = 10.0) -> OperatorWrapper:
+    return OperatorWrapper(Busy(fake), hz, clock=fake.clock, sleep=fake.sleep)
+
+
+def intervals(env: gymnasium.Env, steps: int) -> list[float]:
+    return [env.step(None)[4][STEP_INTERVAL_MS] for _ in range(steps)]
+
+
+def test_oversleeping_does_not_add_up():
+    fake = FakeTime()
+    env = paced(fake)
+    env.reset()
+    begin = fake.now
+    intervals(env, 1000)
+    assert fake.now - begin == pytest.approx(100.0, abs=0.001)
+    assert env.missed_deadlines == 0
+
+
+def test_a_late_step_starts_a_new_schedule_and_is_counted():
+    fake = FakeTime()
+    env = paced(fake)
+    env.reset()
+    intervals(env, 3)
+    fake.now += 0.25  # a stall between two steps: a checkpoint, say
+    late, *after = intervals(env, 4)
+    assert late == pytest.approx(280, abs=1)
+    assert after == pytest.approx([100, 100, 100], abs=1)  # no hurrying to catch up
+    assert env.missed_deadlines == 1
+
+
+def test_the_time_a_reset_takes_does_not_count():
+    fake = FakeTime()
+    env = paced(fake)
+    env.reset()
+    intervals(env, 2)
+    fake.now += 5.0
+    env.reset()
+    assert intervals(env, 2) == pytest.approx([100, 100], abs=1)
+    assert env.missed_deadlines == 0
+
+
+def test_unpaced_env_waits_for_nothing():
+    fake = FakeTime()
+    env = paced(fake, hz=None)
+    env.reset()
+    assert intervals(env, 2) == pytest.approx([30, 30])
+
+
+def test_ten_hertz_on_the_real_clock():
+    env = OperatorWrapper(Busy(), 10.0)
+    env.reset()
+    begin = time.process_time()
+    took = intervals(env, 15)
+    assert abs(np.median(took) - 100) < 2
+    assert time.process_time() - begin < 0.2  # of 1.5 s: it sleeps, it does not spin
+
+
+@pytest.mark.parametrize("hz", [0, -1.0, float("nan")])
+def test_impossible_rate_is_refused(hz):
+    with pytest.raises(ValueError, match="hz must be above 0"):
+        OperatorWrapper(Busy(), hz)
+
+
+@pytest.mark.parametrize(
+    ("end", "reward", "terminated", "truncated", "said"),
+    [
+        (EpisodeEnd.SUCCESS, 1.0, True, False, {SUCCESS: True}),
+        (EpisodeEnd.FAILURE, 0.0, True, False, {SUCCESS: False}),
+        (EpisodeEnd.RERECORD, 0.5, False, True, {RERECORD: True}),
+        (EpisodeEnd.NONE, 0.5, False, True, {}),
+    ],
+)
+def test_verdict_of_the_operator(end, reward, terminated, truncated, said):
+    env = paced(FakeTime())
+    env.reset()
+    env.request_end(end)
+    _, *result, info = env.step(None)
+    assert result == [reward, terminated, truncated]
+    info.pop(STEP_INTERVAL_MS)
+    assert info == {"own": 1, **said}
+
+
+def test_a_verdict_does_not_reach_into_the_next_episode():
+    env = paced(FakeTime())
+    env.reset()
+    env.request_end(EpisodeEnd.RERECORD)
+    env.reset()
+    assert RERECORD not in env.step(None)[4]
+
+
+def test_what_lives_as_long_as_the_env_is_closed_with_it_once():
+    env = paced(FakeTime())
+    closed = []
+    env.on_close(lambda: closed.append(1))
+    env.close()
+    env.close()
+    assert closed == [1]
