@@ -39,7 +39,8 @@ from hil_rllib.data.repair import Reading, to_demo, to_recording
 logger = logging.getLogger(__name__)
 
 MIN_R2 = 0.5  # of motion by commands; 0.97 on the real demonstrations
-LEAD_SHIFTED, LEAD_ALIGNED = 0.2, 0.08  # share of lag 0 above / below which motion speaks; 0.5 and 0 in the scene
+# Share of lag 0 above or below which motion speaks; half and nothing in the Panda scene.
+LEAD_SHIFTED, LEAD_ALIGNED = 0.2, 0.08
 GAIN_TOLERANCE = 2.5  # a gain fits a unit within this factor; metres and unit motion lie 40 apart
 MIN_EXPLAINED = 0.9  # of the gripper's events
 MIN_MARGIN = 0.05  # by which the better shift must explain more of them
@@ -75,7 +76,11 @@ class AlignmentReport:
             self.notes.append(sentence)
 
     def __str__(self) -> str:
-        rows = "(o[t+1], a[t]), the observation after the action: shifted back" if self.shifted else "(o[t], a[t])"
+        rows = (
+            "(o[t+1], a[t]), the observation after the action: shifted back"
+            if self.shifted
+            else "(o[t], a[t])"
+        )
         seen = f"{self.gripper.explained:.0%} of {self.gripper.events} changes explained"
         lines = [
             f"Alignment of {self.dataset} (LeRobot {self.version}, {self.episodes} episodes, {self.rows} rows)",
@@ -83,29 +88,35 @@ class AlignmentReport:
             f"  motion   in {self.motion_unit}; gain {self.motion.gain:.3g} m per unit, {self.motion.lead:.0%} of it at "
             f"lag 0, R² {self.motion.r2:.2f}",
             f"  gripper  {self.reading.gripper.name}; {seen if self.gripper.events else 'it never changes'}",
-            f"  result   {self.transitions} transitions",
+            f"  result   {self.transitions} transitions have both observations in the file",
         ]
         return "\n".join(lines + [f"  note     {note}" for note in self.notes])
 
 
 def align(
-    dataset: LeRobotDataset, *, frames: bool = False, step_size: float = contract.EE_STEP_SIZE
+    dataset: LeRobotDataset,
+    *,
+    episodes: Sequence[int] | None = None,
+    frames: bool = False,
+    step_size: float = contract.EE_STEP_SIZE,
 ) -> tuple[list[Demo], AlignmentReport]:
-    """All episodes as `Demo`s in env terms, and the report, which is also logged.
+    """Episodes (positions in the dataset; None: all) as `Demo`s in env terms, and the report, which is logged, too.
 
-    frames: decode the videos, too. step_size: [m] at motion 1 in the environment. Which transitions a file
-    can give without its environment: see `repair.to_demo`; `Demo.recording` keeps all actions for a replay.
+    All episodes are evidence, also those not asked for. frames: decode the videos. step_size: [m] at motion 1
+    in the environment. Which transitions a file can give without its environment: see `repair.to_demo`;
+    `Demo.recording` keeps all actions for a replay.
 
     Raises:
         DatasetError: wrong dimensions, NaN, or data that no convention explains.
     """
     _check_features(dataset)
-    episodes = list(dataset.read())
-    for episode in episodes:
+    everything = list(dataset.read())
+    for episode in everything:
         _check_finite(episode)
-    report = decide(episodes, str(dataset.root), dataset.info.version)
+    report = decide(everything, str(dataset.root), dataset.info.version)
+    chosen = range(len(dataset)) if episodes is None else episodes
     demos = []
-    for episode in dataset.read(frames=True) if frames else episodes:
+    for episode in dataset.read(chosen, frames=True) if frames else (everything[i] for i in chosen):
         recording = to_recording(episode, report.reading, step_size, report.note)
         demo = to_demo(recording, episode, report.shifted) if len(recording) > 1 else None
         if demo is None:
@@ -124,7 +135,8 @@ def decide(episodes: Sequence[Episode], name: str = "dataset", version: str = ""
         DatasetError: no answer explains the data, or there is too little in it to tell.
     """
     tracks = [
-        (np.asarray(e.column(fmt.STATE), np.float64), np.asarray(e.column(fmt.ACTION), np.float64)) for e in episodes
+        (np.asarray(e.column(fmt.STATE), np.float64), np.asarray(e.column(fmt.ACTION), np.float64))
+        for e in episodes
     ]
     motion = motion_evidence(tracks)
     gripper, gripper_votes = _best_gripper(tracks, motion, name)
@@ -145,7 +157,11 @@ def decide(episodes: Sequence[Episode], name: str = "dataset", version: str = ""
     if motion.lead > LEAD_SHIFTED or motion.lead < LEAD_ALIGNED:
         votes.add(motion.lead > LEAD_SHIFTED)
     if len(votes) != 1:
-        raise fail("Motion and gripper disagree on the rows' shift." if votes else "Too little happens to see a shift.")
+        raise fail(
+            "Motion and gripper disagree on the rows' shift."
+            if votes
+            else "Too little happens to see a shift."
+        )
 
     report = AlignmentReport(
         dataset=name,
@@ -169,8 +185,11 @@ def _best_gripper(
     fitting = [convention for convention in CONVENTIONS if convention.fits(values)]
     if not fitting:
         span = f"[{values.min():g}, {values.max():g}]"
-        raise DatasetError(name, f"gripper commands span {span}; [0, 2] or [-1, 1] fit.",
-                           "Convert them to commands that open, hold or close.")  # fmt: skip
+        raise DatasetError(
+            name,
+            f"gripper commands span {span}; [0, 2] or [-1, 1] fit.",
+            "Convert them to commands that open, hold or close.",
+        )
     readings = [gripper_evidence(tracks, c, shifted) for c in fitting for shifted in (True, False)]
     # Among equals the shift that motion favours, then the order of CONVENTIONS (`max` keeps the first).
     favoured = motion is not None and motion.lead > LEAD_SHIFTED
@@ -189,7 +208,11 @@ def _metres_per_unit(motion: MotionEvidence, fail: Callable[[str], DatasetError]
 
 def _check_features(dataset: LeRobotDataset) -> None:
     info = dataset.root / "meta" / "info.json"
-    for key, size in ((fmt.STATE, contract.AGENT_POS_DIM), (fmt.ACTION, contract.ACTION_DIM), (fmt.REWARD, 1)):
+    for key, size in (
+        (fmt.STATE, contract.AGENT_POS_DIM),
+        (fmt.ACTION, contract.ACTION_DIM),
+        (fmt.REWARD, 1),
+    ):
         feature = dataset.info.features.get(key)
         if feature is None:
             raise DatasetError(info, f"no feature {key!r}.", f"Record it, shape ({size},).")

@@ -74,11 +74,15 @@ class Demo:
         steps = len(self.actions)
         for name in ("rewards", "penalties", "interventions", "terminated", "truncated"):
             if len(getattr(self, name)) != steps:
-                raise ValueError(f"Demo {self.episode_index}: {len(getattr(self, name))} {name} for {steps} actions.")
+                raise ValueError(
+                    f"Demo {self.episode_index}: {len(getattr(self, name))} {name} for {steps} actions."
+                )
         for name, rows in self.observations.items():
             if len(rows) != steps + 1:
-                raise ValueError(f"Demo {self.episode_index}: {len(rows)} rows of {name} for {steps} actions; "
-                                 f"{steps + 1} fit.")  # fmt: skip
+                raise ValueError(
+                    f"Demo {self.episode_index}: {len(rows)} rows of {name} for {steps} actions; "
+                    f"{steps + 1} fit."
+                )
 
     def __len__(self) -> int:
         return len(self.actions)

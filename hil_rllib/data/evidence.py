@@ -89,7 +89,9 @@ def motion_evidence(tracks: Sequence[Track]) -> MotionEvidence | None:
     return MotionEvidence(gain, float(coefficients[0]) / gain if gain else 0.0, r2)
 
 
-def gripper_evidence(tracks: Sequence[Track], convention: GripperConvention, shifted: bool) -> GripperEvidence:
+def gripper_evidence(
+    tracks: Sequence[Track], convention: GripperConvention, shifted: bool
+) -> GripperEvidence:
     """Predicts each actuator command from the one before: new = clip(old + delta, 0, 1)."""
     events = explained = 0
     for states, actions in tracks:

@@ -39,7 +39,9 @@ def locate(source: str, cache_dir: Path | None = None, timeout_s: float = DEFAUL
     if folder.exists():
         return folder
     if not HUB_ID.fullmatch(source):
-        raise DatasetError(folder, "no such folder.", "Check the path, or name a dataset on the hub as owner/name.")
+        raise DatasetError(
+            folder, "no such folder.", "Check the path, or name a dataset on the hub as owner/name."
+        )
     return _snapshot(source, cache_dir, timeout_s)
 
 
@@ -56,17 +58,27 @@ def _snapshot(repo_id: str, cache_dir: Path | None, timeout_s: float) -> Path:
     try:
         sha = _within(PROBE_SHARE * timeout_s, revision)
     except RepositoryNotFoundError as error:
-        raise DatasetError(repo_id, "is neither a local folder nor a dataset you can read on the hub.",
-                           "Check the spelling; for a private one log in with `hf auth login`.") from error  # fmt: skip
+        raise DatasetError(
+            repo_id,
+            "is neither a local folder nor a dataset you can read on the hub.",
+            "Check the spelling; for a private one log in with `hf auth login`.",
+        ) from error
     except HfHubHTTPError as error:
         if error.response is not None and error.response.status_code < 500:
-            raise DatasetError(repo_id, f"the hub refused it ({error}).", "Check your access to it.") from error
+            raise DatasetError(
+                repo_id, f"the hub refused it ({error}).", "Check your access to it."
+            ) from error
         return _cached_or_unreachable(repo_id, cache_dir, error)
     except (OSError, TimeoutError, RuntimeError, _http_error()) as error:
         return _cached_or_unreachable(repo_id, cache_dir, error)
     try:
         path = hub.snapshot_download(
-            repo_id, repo_type="dataset", revision=sha, cache_dir=cache_dir, endpoint=endpoint, etag_timeout=timeout_s
+            repo_id,
+            repo_type="dataset",
+            revision=sha,
+            cache_dir=cache_dir,
+            endpoint=endpoint,
+            etag_timeout=timeout_s,
         )
     except (OSError, EntryNotFoundError, _http_error()) as error:
         return _cached_or_unreachable(repo_id, cache_dir, error)
@@ -104,7 +116,7 @@ def _within(timeout_s: float, call: Callable[[], _T]) -> _T:
     def run() -> None:
         try:
             result.append(call())
-        except BaseException as error:  # noqa: BLE001  # handed to the caller's thread below
+        except BaseException as error:  # handed to the caller's thread below
             failure.append(error)
 
     thread = threading.Thread(target=run, name="hub-probe", daemon=True)

@@ -116,17 +116,24 @@ class DatasetInfo:
             DatasetError: no such folder or file, broken JSON, a version this reader does not know.
         """
         if not root.is_dir():
-            raise DatasetError(root, "no such folder.", "Check the path, or name a dataset on the hub as owner/name.")
+            raise DatasetError(
+                root, "no such folder.", "Check the path, or name a dataset on the hub as owner/name."
+            )
         path = root / "meta" / "info.json"
         if not path.is_file():
-            raise DatasetError(path, "not found, so this folder holds no LeRobot dataset.",
-                               "Point to the folder that contains meta/, data/ and videos/.")  # fmt: skip
+            raise DatasetError(
+                path,
+                "not found, so this folder holds no LeRobot dataset.",
+                "Point to the folder that contains meta/, data/ and videos/.",
+            )
         check_not_lfs_pointer(path)
         try:
             raw = json.loads(path.read_text())
             version = str(raw["codebase_version"])
         except (ValueError, KeyError, TypeError) as error:
-            raise DatasetError(path, f"not a LeRobot info file ({error!r}).", "Download the dataset again.") from error
+            raise DatasetError(
+                path, f"not a LeRobot info file ({error!r}).", "Download the dataset again."
+            ) from error
         if version not in READABLE_VERSIONS:
             raise DatasetError(
                 path,
@@ -150,13 +157,17 @@ class DatasetInfo:
                 raw=raw,
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise DatasetError(path, f"an entry is missing or has the wrong type ({error!r}).",
-                               "Download the dataset again.") from error  # fmt: skip
+            raise DatasetError(
+                path, f"an entry is missing or has the wrong type ({error!r}).", "Download the dataset again."
+            ) from error
 
 
 def check_not_lfs_pointer(path: Path) -> None:
     """Raises `DatasetError` where git left a Git LFS pointer in place of the file's contents."""
     with path.open("rb") as file:
         if file.read(len(LFS_MAGIC)) == LFS_MAGIC:
-            raise DatasetError(path, "is a Git LFS pointer, not the file itself.",
-                               "Run `git lfs pull` in the dataset, or give its hub id instead.")  # fmt: skip
+            raise DatasetError(
+                path,
+                "is a Git LFS pointer, not the file itself.",
+                "Run `git lfs pull` in the dataset, or give its hub id instead.",
+            )

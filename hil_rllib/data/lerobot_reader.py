@@ -79,8 +79,11 @@ class Episode:
         """The column (N, …). Raises DatasetError where the dataset has no such feature."""
         if key not in self.columns:
             have = ", ".join(sorted(self.columns))
-            raise DatasetError(self.meta.data_path, f"has no column {key!r} (it has {have}).",
-                               "Record the dataset with that feature.")  # fmt: skip
+            raise DatasetError(
+                self.meta.data_path,
+                f"has no column {key!r} (it has {have}).",
+                "Record the dataset with that feature.",
+            )
         return self.columns[key]
 
 
@@ -90,7 +93,9 @@ class LeRobotDataset:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.info = DatasetInfo.load(root)
-        self.episodes = _episodes_v21(root, self.info) if self.info.version == V21 else _episodes_v30(root, self.info)
+        self.episodes = (
+            _episodes_v21(root, self.info) if self.info.version == V21 else _episodes_v30(root, self.info)
+        )
         _check_totals(root, self.info, self.episodes)
         self._table: tuple[Path, pa.Table] | None = None  # v3.0 keeps many episodes in a file
 
@@ -131,14 +136,19 @@ class LeRobotDataset:
         if self.info.version == V30:
             table = table.filter(pa.compute.equal(table["episode_index"], meta.index))
         if table.num_rows != meta.length:
-            raise DatasetError(meta.data_path, f"holds {table.num_rows} rows of episode {meta.index} where meta/ "
-                               f"says {meta.length}.", DOWNLOAD_AGAIN)  # fmt: skip
+            raise DatasetError(
+                meta.data_path,
+                f"holds {table.num_rows} rows of episode {meta.index} where meta/ says {meta.length}.",
+                DOWNLOAD_AGAIN,
+            )
         columns = {}
         for key, feature in self.info.features.items():
             if feature.dtype == "video":
                 continue
             if key not in table.column_names:
-                raise DatasetError(meta.data_path, f"lacks the column {key!r} that meta/info.json lists.", DOWNLOAD_AGAIN)
+                raise DatasetError(
+                    meta.data_path, f"lacks the column {key!r} that meta/info.json lists.", DOWNLOAD_AGAIN
+                )
             columns[key] = table[key] if feature.is_image else _to_numpy(table[key], feature, meta.data_path)
         return Episode(meta, columns)
 
@@ -155,8 +165,12 @@ class LeRobotDataset:
         else:
             frames = _images(episode.columns[feature.key], feature, episode.meta.data_path)
         if frames.shape[1:3] != feature.image_size():
-            raise DatasetError(episode.meta.data_path, f"{feature.key} has {frames.shape[1:3]} pixels where "
-                               f"meta/info.json says {feature.image_size()}.", DOWNLOAD_AGAIN)  # fmt: skip
+            raise DatasetError(
+                episode.meta.data_path,
+                f"{feature.key} has {frames.shape[1:3]} pixels where "
+                f"meta/info.json says {feature.image_size()}.",
+                DOWNLOAD_AGAIN,
+            )
         return frames
 
 
@@ -189,7 +203,9 @@ def _episodes_v21(root: Path, info: DatasetInfo) -> list[EpisodeMeta]:
             entry = json.loads(line)
             index, length = int(entry["episode_index"]), int(entry["length"])
         except (ValueError, KeyError, TypeError) as error:
-            raise DatasetError(f"{path}:{number}", f"not an episode entry ({error!r}).", DOWNLOAD_AGAIN) from error
+            raise DatasetError(
+                f"{path}:{number}", f"not an episode entry ({error!r}).", DOWNLOAD_AGAIN
+            ) from error
         place: dict[str, Any] = {"episode_index": index, "episode_chunk": index // info.chunks_size}
         videos = {
             camera: VideoSlice(root / info.video_path.format(video_key=f.key, **place), 0.0, whole_file=True)
@@ -206,24 +222,33 @@ def _episodes_v30(root: Path, info: DatasetInfo) -> list[EpisodeMeta]:
     folder = root / "meta" / "episodes"
     paths = sorted(folder.glob("chunk-*/file-*.parquet"))
     if not paths:
-        raise DatasetError(folder, "holds no episode table (chunk-000/file-000.parquet …).",
-                           "The recording finished no episode, or the download is incomplete: make it again.")  # fmt: skip
+        raise DatasetError(
+            folder,
+            "holds no episode table (chunk-000/file-000.parquet …).",
+            "The recording finished no episode, or the download is incomplete: make it again.",
+        )
     episodes = []
     for path in paths:
         for row in _read_parquet(path, skip_prefix="stats/").to_pylist():
             try:
-                data = info.data_path.format(chunk_index=row["data/chunk_index"], file_index=row["data/file_index"])
+                data = info.data_path.format(
+                    chunk_index=row["data/chunk_index"], file_index=row["data/file_index"]
+                )
                 videos = {}
                 for camera, f in info.images.items():
                     if f.dtype == "video":
                         chunk, file = (row[f"videos/{f.key}/{name}_index"] for name in ("chunk", "file"))
-                        video_path = info.video_path.format(video_key=f.key, chunk_index=chunk, file_index=file)
+                        video_path = info.video_path.format(
+                            video_key=f.key, chunk_index=chunk, file_index=file
+                        )
                         start_s = float(row[f"videos/{f.key}/from_timestamp"])
                         videos[camera] = VideoSlice(root / video_path, start_s, whole_file=False)
                 tasks = tuple(row.get("tasks") or ())
                 meta = EpisodeMeta(int(row["episode_index"]), int(row["length"]), root / data, videos, tasks)
             except (KeyError, TypeError, ValueError) as error:
-                raise DatasetError(path, f"an episode's entry is incomplete ({error!r}).", DOWNLOAD_AGAIN) from error
+                raise DatasetError(
+                    path, f"an episode's entry is incomplete ({error!r}).", DOWNLOAD_AGAIN
+                ) from error
             episodes.append(meta)
     return sorted(episodes, key=lambda meta: meta.index)
 
@@ -235,7 +260,9 @@ def _check_totals(root: Path, info: DatasetInfo, episodes: list[EpisodeMeta]) ->
         raise DatasetError(path, "the dataset has no finished episode.", "Record at least one.")
     frames = sum(meta.length for meta in episodes)
     if (info.total_episodes, info.total_frames) != (len(episodes), frames):
-        said = f"says {info.total_episodes} episodes and {info.total_frames} frames where the episode table has "
+        said = (
+            f"says {info.total_episodes} episodes and {info.total_frames} frames where the episode table has "
+        )
         if info.version == V30 and info.total_episodes < len(episodes) and info.total_frames < frames:
             # A recorder that is killed after an episode's table and before info.json leaves exactly this.
             logger.warning("%s %s%d and %d; reading those.", path, said, len(episodes), frames)
@@ -270,13 +297,23 @@ def _to_numpy(column: pa.ChunkedArray, feature: Feature, path: Path) -> NDArray[
     rows = len(column)
     values = column.combine_chunks()
     while isinstance(values, pa.ChunkedArray):  # zero chunks
-        values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type.value_type)
-    while pa.types.is_list(values.type) or pa.types.is_large_list(values.type) or pa.types.is_fixed_size_list(values.type):
+        values = (
+            pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type.value_type)
+        )
+    while (
+        pa.types.is_list(values.type)
+        or pa.types.is_large_list(values.type)
+        or pa.types.is_fixed_size_list(values.type)
+    ):
         values = values.flatten()
     if len(values) != rows * feature.size or values.null_count:
         width = f"{len(values) / rows:g}" if rows else "no"
-        raise DatasetError(path, f"column {feature.key!r} has {width} numbers a row (or gaps) where meta/info.json "
-                           f"says shape {feature.shape}.", DOWNLOAD_AGAIN)  # fmt: skip
+        raise DatasetError(
+            path,
+            f"column {feature.key!r} has {width} numbers a row (or gaps) where meta/info.json "
+            f"says shape {feature.shape}.",
+            DOWNLOAD_AGAIN,
+        )
     array = values.to_numpy(zero_copy_only=False)
     return array if feature.size == 1 else array.reshape(rows, feature.size)
 
@@ -287,8 +324,11 @@ def _images(column: Any, feature: Feature, path: Path) -> Frames:
     for entry in column.to_pylist():
         data = entry.get("bytes") if isinstance(entry, dict) else None
         if not data:
-            raise DatasetError(path, f"column {feature.key!r} names image files but does not hold them.",
-                               "Export the dataset with embedded images or as video.")  # fmt: skip
+            raise DatasetError(
+                path,
+                f"column {feature.key!r} names image files but does not hold them.",
+                "Export the dataset with embedded images or as video.",
+            )
         frames.append(video.decode_image(data))
     return np.stack(frames)
 

@@ -15,7 +15,7 @@ from hil_rllib.data.lerobot_format import DatasetError, check_not_lfs_pointer
 Frames = NDArray[np.uint8]
 
 TIMESTAMP_TOLERANCE_S = 1e-4  # LeRobot's own tolerance between a row's timestamp and its frame
-WRITE_CODECS = ("libx264", "libsvtav1")  # the first one this build of FFmpeg has
+_WRITERS = {"libx264": "h264", "libsvtav1": "av1"}  # encoder → codec; the first one this FFmpeg has
 CRF = {"libx264": "10", "libsvtav1": "12"}  # ours; 4:2:0 chroma limits quality from there on
 GOP = 2  # frames between key frames: LeRobot's choice, quick random access
 
@@ -48,7 +48,9 @@ def decode(path: Path, count: int, start_s: float = 0.0, whole_file: bool = Fals
         raise DatasetError(path, f"cannot be decoded as video ({error}).", remedy) from error
     if len(frames) != count:
         held = f"more than {count}" if len(frames) > count else str(len(frames))
-        raise DatasetError(path, f"holds {held} frames from {start_s:g} s on where the data has {count} rows.", remedy)
+        raise DatasetError(
+            path, f"holds {held} frames from {start_s:g} s on where the data has {count} rows.", remedy
+        )
     return np.stack(frames)
 
 
@@ -58,9 +60,14 @@ def decode_image(data: bytes) -> Frames:
         return next(container.decode(video=0)).to_ndarray(format="rgb24")
 
 
-def encode(path: Path, frames: Frames, fps: int) -> str:
-    """Writes (N, H, W, 3) as yuv420p mp4 with a constant frame rate. Returns the codec's common name."""
-    encoder = next(codec for codec in WRITE_CODECS if codec in av.codecs_available)
+def write_codec() -> str:
+    """The codec `encode` writes, by its common name."""
+    return _WRITERS[_encoder()]
+
+
+def encode(path: Path, frames: Frames, fps: int) -> None:
+    """Writes (N, H, W, 3) as a yuv420p mp4 with constant frame rate."""
+    encoder = _encoder()
     options = {"crf": CRF[encoder], "preset": "veryfast" if encoder == "libx264" else "8"}
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream(encoder, rate=Fraction(fps), options=options)
@@ -68,6 +75,14 @@ def encode(path: Path, frames: Frames, fps: int) -> str:
         stream.pix_fmt = "yuv420p"
         stream.codec_context.gop_size = GOP
         for image in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
+            container.mux(
+                stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24"))
+            )
         container.mux(stream.encode())
-    return {"libx264": "h264", "libsvtav1": "av1"}[encoder]
+
+
+def _encoder() -> str:
+    for name in _WRITERS:
+        if name in av.codecs_available:
+            return name
+    raise RuntimeError(f"PyAV's FFmpeg has none of {list(_WRITERS)}. Install the `av` wheel from PyPI.")

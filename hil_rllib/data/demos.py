@@ -1,0 +1,182 @@
+"""Demonstrations for a run: from the hub, a folder or a script, as the run's own environment would show them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from envs.scene import cache_dir as default_cache_dir
+from hil_rllib import contract
+from hil_rllib.data import hub, scripted_demos
+from hil_rllib.data.alignment import AlignmentReport, align
+from hil_rllib.data.demo import Demo
+from hil_rllib.data.env_replay import EnvSpec
+from hil_rllib.data.lerobot_format import DatasetError
+from hil_rllib.data.lerobot_reader import LeRobotDataset, open_dataset
+from hil_rllib.data.rerender import cache_key, replayed_demos
+
+logger = logging.getLogger(__name__)
+
+SCRIPTED = "scripted"  # a source that is no dataset: record the expert
+MIN_REPLAYED = 0.5  # of the episodes; fewer mean that the environment is not the one they were recorded in
+
+
+@dataclass
+class DemoSet:
+    """Demos ready for learning. source: the dataset's folder. excluded: episode → reason."""
+
+    demos: list[Demo]
+    report: AlignmentReport
+    source: Path
+    scripted: bool
+    excluded: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def transitions(self) -> int:
+        return sum(map(len, self.demos))
+
+    def __str__(self) -> str:
+        kind = "scripted" if self.scripted else "recorded"
+        left_out = f", {len(self.excluded)} episodes left out" if self.excluded else ""
+        return f"{len(self.demos)} {kind} demonstrations, {self.transitions} transitions{left_out} ({self.source})"
+
+
+def load_demos(
+    source: str,
+    *,
+    env: EnvSpec | Mapping[str, Any],
+    image_obs: bool,
+    frames: Literal["recorded", "rerendered"] = "recorded",
+    fallback: Literal["none", "scripted"] = "none",
+    fallback_episodes: int = 30,
+    episodes: int | Sequence[int] | None = None,
+    seed: int = 0,
+    cache_dir: Path | None = None,
+    hub_timeout_s: float = hub.DEFAULT_TIMEOUT_S,
+    log: logging.Logger = logger,
+) -> DemoSet:
+    """Reads, aligns and completes demonstrations.
+
+    Args:
+        source: hub id (owner/name), local folder, or "scripted".
+        env: the run's environment, an `EnvSpec` or {"id": …, "kwargs": {…}}.
+        image_obs: frames (agent_pos and pixels) or state (agent_pos and environment_state).
+        frames: recorded: decoded from the videos. rerendered: every episode is replayed in `env` and drawn at
+            its render quality, reset and final observation included. Without images an episode is replayed
+            where the file does not know the cube's position.
+        fallback: what to do where the hub cannot be reached: fail, or record scripted demonstrations.
+        fallback_episodes: how many of those (also for source "scripted").
+        episodes: the first N, these, or all.
+        seed: of the scripted demonstrations.
+        cache_dir: for datasets, scripted demonstrations and drawn frames; None: the user's cache folders.
+
+    Raises:
+        hub.HubUnreachable: and no fallback allowed.
+        DatasetError: the dataset cannot be used, or most of its episodes do not replay.
+    """
+    spec = env if isinstance(env, EnvSpec) else EnvSpec(env["id"], dict(env.get("kwargs", {})))
+    cache = cache_dir or default_cache_dir()
+    draw = image_obs and frames == "rerendered"
+    decode = image_obs and not draw
+
+    def record() -> LeRobotDataset:
+        return open_dataset(
+            str(
+                scripted_demos.recorded(
+                    spec, episodes=fallback_episodes, seed=seed, cameras=decode, cache_dir=cache, log=log
+                )
+            )
+        )
+
+    scripted = source == SCRIPTED
+    if scripted:
+        dataset = record()
+    else:
+        try:
+            dataset = open_dataset(source, cache_dir and cache_dir / "hub", hub_timeout_s)
+        except hub.HubUnreachable as error:
+            if fallback != SCRIPTED:
+                raise
+            scripted = True
+            log.warning(
+                "%s\nRecording %d scripted demonstrations instead, as demos.fallback allows.",
+                error,
+                fallback_episodes,
+            )
+            dataset = record()
+    chosen = _choose(dataset, episodes)
+    if decode:
+        _check_frames(dataset)
+    demos, report = align(dataset, episodes=chosen, frames=decode, step_size=spec.step_size)
+    excluded: dict[int, str] = {}
+    if draw or (not image_obs and any(demo.environment_state is None for demo in demos)):
+        recordings = [demo.recording for demo in demos if demo.recording is not None]
+        stored = cache / "replays" / f"{cache_key(dataset, recordings, spec, draw)}.npz"
+        demos, excluded = replayed_demos(recordings, spec, cache=stored, render=draw, log=log)
+        if len(demos) < MIN_REPLAYED * len(recordings):
+            index, reason = next(iter(excluded.items()))
+            problem = f"only {len(demos)} of {len(recordings)} episodes replay in {spec.id}; of episode {index} {reason}."
+            raise DatasetError(
+                dataset.root,
+                problem,
+                "Use demos.frames=recorded with env.image_obs=true, or an "
+                "environment like the one it was recorded in.",
+            )
+    elif spec.kwargs.get("reward_type", "sparse") != "sparse":
+        log.warning(
+            "Demonstrations keep the rewards of their file, while env.reward_type is '%s'; demos.frames="
+            "rerendered computes them anew.",
+            spec.kwargs["reward_type"],
+        )
+    for demo in demos:  # as the environment shows it: either pixels or the cube's position
+        if image_obs:
+            demo.environment_state = None
+        else:
+            demo.frames = None
+    result = DemoSet(demos, report, dataset.root, scripted, excluded)
+    log.info("Demonstrations: %s.", result)
+    return result
+
+
+def _choose(dataset: LeRobotDataset, episodes: int | Sequence[int] | None) -> list[int]:
+    everything = range(len(dataset))
+    chosen = list(everything[:episodes] if episodes is None or isinstance(episodes, int) else episodes)
+    unknown = [i for i in chosen if i not in everything]
+    if unknown:
+        raise DatasetError(
+            dataset.root,
+            f"has no episode {unknown[0]}; it has 0 to {len(dataset) - 1}.",
+            "Choose among those.",
+        )
+    return chosen
+
+
+def _check_frames(dataset: LeRobotDataset) -> None:
+    where = dataset.root / "meta" / "info.json"
+    missing = set(contract.CAMERAS) - set(dataset.cameras)
+    if missing:
+        raise DatasetError(
+            where,
+            f"no camera {sorted(missing)}; it has {list(dataset.cameras)}.",
+            "Set demos.frames=rerendered to draw them, or env.image_obs=false.",
+        )
+    size = (contract.IMAGE_SIZE, contract.IMAGE_SIZE)
+    for camera in contract.CAMERAS:
+        if (have := dataset.info.images[camera].image_size()) != size:
+            raise DatasetError(
+                where,
+                f"frames of camera {camera!r} are {have}; {size} fit.",
+                "Set demos.frames=rerendered to draw them at that size.",
+            )
+
+
+def module_actions(demo: Demo) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """(T, 4) in the policy's own space [-1, 1]: motion, and the gripper's value minus one."""
+    actions = demo.actions.copy()
+    actions[:, contract.MOTION_DIM] -= float(contract.Gripper.HOLD)
+    return actions
