@@ -80,3 +80,10 @@ class Command:
 
 
 IDLE = Command()
+
+
+def env_action(module_action: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Module-space action (4,) → the environment's: motion as it is, gripper from [-1, 1] to [0, 2]."""
+    action = np.array(module_action, np.float32)
+    action[MOTION_DIM] += 1.0
+    return action

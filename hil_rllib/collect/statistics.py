@@ -1,0 +1,118 @@
+"""The run's own metrics, `hil/…`: each is defined here once, with its meaning and unit."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
+
+from hil_rllib.collect.pacing import STEP_INTERVAL_MS
+from hil_rllib.contract import CONTROL_DT, IS_INTERVENTION, RERECORD, SUCCESS
+
+WINDOW = 20  # episodes that a moving rate looks back on
+
+
+@dataclass
+class _Running:
+    steps: int = 0
+    human_steps: int = 0
+
+
+class Statistics:
+    """Counts what came from the runners and reports it."""
+
+    def __init__(self) -> None:
+        self.human_steps = 0
+        self.episodes = 0
+        self._running: dict[str, _Running] = {}
+        self._recent: deque[tuple[bool, _Running]] = deque(maxlen=WINDOW)
+        self._intervals_ms: deque[float] = deque(maxlen=600)
+        self._staleness: deque[int] = deque(maxlen=WINDOW)
+        self._rate_since = (time.monotonic(), 0, 0)  # clock, env steps, updates
+
+    def add(self, episode: SingleAgentEpisode, newest_weights: int) -> None:
+        """Count one fragment as it arrives. newest_weights: sequence number of the last push."""
+        running = self._running.setdefault(str(episode.id_), _Running())
+        length = len(episode)
+        if length:
+            flags = np.asarray(episode.get_extra_model_outputs(IS_INTERVENTION), np.float32)
+            running.steps += length
+            running.human_steps += int((flags > 0).sum())
+            self.human_steps += int((flags > 0).sum())
+            self._staleness.append(newest_weights - int(episode.get_extra_model_outputs(WEIGHTS_SEQ_NO, -1)))
+            intervals = (info.get(STEP_INTERVAL_MS) for info in episode.get_infos()[1:])
+            self._intervals_ms.extend(ms for ms in intervals if ms is not None)
+        if episode.is_done:
+            self._running.pop(str(episode.id_))
+            last = episode.get_infos(-1)
+            if not last.get(RERECORD):
+                self.episodes += 1
+                self._recent.append((bool(last.get(SUCCESS)), running))
+
+    def metrics(self, *, env_steps: int, updates: int, online: int, demo: int) -> dict[str, float]:
+        """All `hil/…` values of this moment."""
+        clock, steps_before, updates_before = self._rate_since
+        elapsed = time.monotonic() - clock
+        values: dict[str, float] = {
+            "env_steps": env_steps,  # steps stored, in the run's lifetime
+            "updates": updates,  # gradient updates within the UTD budget
+            "episodes": self.episodes,
+            "human_seconds": self.human_steps * CONTROL_DT,  # [s] the person's hands were on the robot
+            "online_ring": online,  # transitions that can be sampled
+            "demo_ring": demo,
+        }
+        if elapsed > 1.0:
+            values["env_steps_per_s"] = (env_steps - steps_before) / elapsed
+            values["updates_per_s"] = (updates - updates_before) / elapsed
+            self._rate_since = (time.monotonic(), env_steps, updates)
+        if self._recent:
+            steps = sum(r.steps for _, r in self._recent)
+            values["success_rate"] = float(
+                np.mean([success for success, _ in self._recent])
+            )  # last 20 episodes
+            # Steps with a human action / all steps, last 20 episodes, [0, 1].
+            values["intervention_rate"] = sum(r.human_steps for _, r in self._recent) / max(steps, 1)
+            values["episode_steps"] = steps / len(self._recent)
+        if self._staleness:
+            values["weights_staleness"] = float(
+                np.mean(self._staleness)
+            )  # pushes behind, at the end of a fragment
+        if self._intervals_ms:  # the operator's step interval [ms], last 600 steps
+            p50, p99 = np.percentile(self._intervals_ms, [50, 99])
+            values |= {"step_interval_ms_p50": p50, "step_interval_ms_p99": p99}
+            values["step_interval_ms_max"] = max(self._intervals_ms)
+        return values
+
+    def get_state(self) -> dict[str, Any]:
+        return {"human_steps": self.human_steps, "episodes": self.episodes}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.human_steps, self.episodes = state["human_steps"], state["episodes"]
+
+
+@dataclass
+class Evaluations:
+    """Greedy evaluations so far, and whether they end the run."""
+
+    passed_in_row: int = 0
+
+    def add(self, results: Sequence[Any], at_steps: int, target: float | None) -> dict[str, float]:
+        """Metrics of one evaluation, `evaluation/…`. results: `EpisodeResult`s; target: stop.success."""
+        success = float(np.mean([r.success for r in results]))
+        reached = target is not None and success >= target
+        self.passed_in_row = self.passed_in_row + 1 if reached else 0
+        return {
+            "success": success,  # fraction of episodes solved, [0, 1]
+            "episodes": len(results),
+            "episode_steps": float(np.mean([r.steps for r in results])),
+            "reward": float(np.mean([r.reward for r in results])),
+            "penalty": float(np.mean([r.penalty for r in results])),
+            "at_env_steps": at_steps,  # the weights are those of this step
+            "passed_in_row": self.passed_in_row,
+        }

@@ -1,0 +1,175 @@
+"""Trainable network parts: what sits between an observation and the SAC heads.
+
+Layout and sizes follow LeRobot's SAC policy and HIL-SERL (see each class); B is the batch size.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hil_rllib.contract import AGENT_POS, AGENT_POS_DIM, CAMERAS, GRIPPER_CLOSED
+
+FEATURE_SHAPE = (512, 4, 4)  # ResNet10's map for a 128×128 frame
+
+
+def mlp(sizes: Sequence[int]) -> nn.Sequential:
+    """Linear → LayerNorm → SiLU per hidden layer, no output layer. Source: LeRobot `MLP`, SERL."""
+    layers: list[nn.Module] = []
+    for n_in, n_out in itertools.pairwise(sizes):
+        layers += [nn.Linear(n_in, n_out), nn.LayerNorm(n_out), nn.SiLU()]
+    return nn.Sequential(*layers)
+
+
+class SpatialEmbeddings(nn.Module):
+    """Spatial learned embeddings: (B, C, H, W) → (B, C·K), K weighted sums over space per channel.
+
+    Source: HIL-SERL `SpatialLearnedEmbeddings`, K = 8.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], per_channel: int) -> None:
+        super().__init__()
+        channels, height, width = shape
+        self.kernel = nn.Parameter(torch.empty(channels, height * width, per_channel))
+        nn.init.normal_(self.kernel, std=1 / math.sqrt(height * width))  # LeCun, as in SERL's JAX code
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.einsum("bcp,cpk->bck", features.flatten(2), self.kernel).flatten(1)
+
+
+class CameraHead(nn.Module):
+    """One camera's feature map (B, 512, 4, 4) → latent (B, latent_dim) in (-1, 1)."""
+
+    def __init__(self, latent_dim: int, per_channel: int, dropout: float) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            SpatialEmbeddings(FEATURE_SHAPE, per_channel),
+            nn.Dropout(dropout),
+            nn.Linear(FEATURE_SHAPE[0] * per_channel, latent_dim),
+            nn.LayerNorm(latent_dim),
+            nn.Tanh(),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.net(features)
+
+
+# Affine scaling of the state to about [-1, 1]: (value - centre) / scale. Joint ranges are the Panda's,
+# positions those of the pick-cube workspace (envs/pick_cube.py); outside it the values just exceed 1.
+_CENTRE = torch.zeros(AGENT_POS_DIM + 3)
+_SCALE = torch.ones(AGENT_POS_DIM + 3)
+_SCALE[AGENT_POS["joint_pos"]] = 2.9  # [rad]
+_CENTRE[AGENT_POS["gripper"]] = _SCALE[AGENT_POS["gripper"]] = GRIPPER_CLOSED / 2
+for _position in (AGENT_POS["tcp_pos"], slice(AGENT_POS_DIM, AGENT_POS_DIM + 3)):
+    _CENTRE[_position] = torch.tensor([0.4, 0.0, 0.15])  # [m]
+    _SCALE[_position] = torch.tensor([0.2, 0.2, 0.15])  # [m]
+
+
+class StateHead(nn.Module):
+    """agent_pos (B, 18), with environment_state (B, 3) appended where there is one → latent.
+
+    Linear → LayerNorm → tanh as in LeRobot, beside the scaled state itself: through the squashed
+    latent alone millimetres are hard to tell.
+    """
+
+    def __init__(self, dim: int, latent_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", _CENTRE[:dim].clone(), persistent=False)
+        self.register_buffer("scale", _SCALE[:dim].clone(), persistent=False)
+        self.net = nn.Sequential(nn.Linear(dim, latent_dim), nn.LayerNorm(latent_dim), nn.Tanh())
+        self.out_dim = latent_dim + dim
+
+    def forward(self, state: Tensor) -> Tensor:
+        state = (state - self.centre) / self.scale
+        return torch.cat([self.net(state), state], -1)
+
+
+class ObservationHead(nn.Module):
+    """Observation, cached features instead of frames, → latent (B, out_dim).
+
+    obs: agent_pos (B, 18); environment_state (B, 3) or features.<camera> (B, 512, 4, 4), any float type.
+    """
+
+    def __init__(
+        self, *, cameras: bool, state_dim: int, latent_dim: int, per_channel: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.state = StateHead(state_dim, latent_dim)
+        self.cameras = nn.ModuleDict(
+            {name: CameraHead(latent_dim, per_channel, dropout) for name in CAMERAS if cameras}
+        )
+        self.out_dim = self.state.out_dim + latent_dim * len(self.cameras)
+
+    def forward(self, obs: Mapping[str, Tensor | Mapping[str, Tensor]]) -> Tensor:
+        state = obs["agent_pos"]
+        if "environment_state" in obs:
+            state = torch.cat([state, obs["environment_state"]], -1)
+        latents = [self.state(state.float())]
+        latents += [head(obs["features"][name].float()) for name, head in self.cameras.items()]
+        return torch.cat(latents, -1)
+
+
+class Critics(nn.Module):
+    """An ensemble of E Q-functions of (latent, action), evaluated together: → (E, B).
+
+    Every layer is one batched product over the ensemble, so ten critics cost little more than two.
+    """
+
+    def __init__(self, count: int, in_dim: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        sizes = [in_dim, *hidden, 1]
+        self.weights, self.biases, self.gains, self.shifts = (nn.ParameterList() for _ in range(4))
+        for n_in, n_out in itertools.pairwise(sizes):
+            bound = 1 / math.sqrt(n_in)  # nn.Linear's own initialisation
+            self.weights.append(nn.Parameter(torch.empty(count, n_in, n_out).uniform_(-bound, bound)))
+            self.biases.append(nn.Parameter(torch.empty(count, 1, n_out).uniform_(-bound, bound)))
+        for width in hidden:  # LayerNorm's gain and shift, one per critic
+            self.gains.append(nn.Parameter(torch.ones(count, 1, width)))
+            self.shifts.append(nn.Parameter(torch.zeros(count, 1, width)))
+
+    def forward(self, latent: Tensor, action: Tensor) -> Tensor:
+        x = torch.cat([latent, action], -1).expand(len(self.weights[0]), -1, -1)
+        for layer, (gain, shift) in enumerate(zip(self.gains, self.shifts, strict=True)):
+            x = torch.baddbmm(self.biases[layer], x, self.weights[layer])
+            x = F.silu(torch.addcmul(shift, F.layer_norm(x, x.shape[-1:]), gain))
+        return torch.baddbmm(self.biases[-1], x, self.weights[-1]).squeeze(-1)
+
+
+class GaussianActor(nn.Module):
+    """latent (B, D) → mean and standard deviation (B, action_dim) before the tanh squash.
+
+    std = exp(·) clipped to [1e-5, 5]; last layer initialised within ±0.05. Source: LeRobot SAC.
+    """
+
+    def __init__(self, in_dim: int, hidden: Sequence[int], action_dim: int) -> None:
+        super().__init__()
+        self.trunk = mlp([in_dim, *hidden])
+        self.out = nn.Linear(hidden[-1], 2 * action_dim)
+        nn.init.uniform_(self.out.weight, -0.05, 0.05)
+        nn.init.uniform_(self.out.bias, -0.05, 0.05)
+
+    def forward(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_std = self.out(self.trunk(latent)).chunk(2, -1)
+        return mean, log_std.exp().clamp(1e-5, 5.0)
+
+
+def squashed_sample(mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+    """Reparametrised sample of tanh(N(mean, std)) and its log-density: (B, A), (B,).
+
+    log|d tanh| in the overflow-free form 2(log 2 - x - softplus(-2x)). Source: SAC, appendix C.
+    """
+    noise = torch.randn_like(mean)
+    x = mean + std * noise
+    log_normal = -0.5 * noise.square() - std.log() - 0.5 * math.log(2 * math.pi)
+    log_tanh = 2 * (math.log(2) - x - F.softplus(-2 * x))
+    return torch.tanh(x), (log_normal - log_tanh).sum(-1)
+
+
+def gripper_head(in_dim: int, hidden: Sequence[int]) -> nn.Sequential:
+    """latent (B, D) → Q (B, 3) of opening, holding, closing."""
+    return nn.Sequential(*mlp([in_dim, *hidden]), nn.Linear(hidden[-1], 3))

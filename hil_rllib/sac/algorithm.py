@@ -1,0 +1,246 @@
+"""Human-in-the-loop SAC: the loop of the project, as an RLlib Algorithm."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.algorithms.sac import SAC
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, LEARNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
+from ray.tune.execution.placement_groups import PlacementGroupFactory
+from ray.tune.result import SHOULD_CHECKPOINT
+
+from hil_rllib.collect.collector import Collector, Group
+from hil_rllib.collect.staging import Staging
+from hil_rllib.collect.statistics import Evaluations, Statistics
+from hil_rllib.data.replay import Fragment, ReplayMix, Ring
+from hil_rllib.sac.checkpoint import restore_run, save_run
+from hil_rllib.sac.config import OPERATOR_RESOURCE, HILSACConfig
+from hil_rllib.sac.demos import demo_fragments
+from hil_rllib.sac.evaluation import Evaluator
+
+METRICS_EVERY = 20  # updates between two readings of the losses: reading makes the learner wait for them
+
+
+class HILSAC(SAC):
+    """SAC from prior data (RLPD) with a person in the loop; see `HILSACConfig.from_config`."""
+
+    config: HILSACConfig
+
+    @classmethod
+    def get_default_config(cls) -> AlgorithmConfig:
+        return HILSACConfig()
+
+    # -- the loop ----------------------------------------------------------------------------------
+
+    def training_step(self) -> None:
+        """Collect what the runners did, store it, learn what the UTD budget allows, offer new weights."""
+        for group, episodes, metrics in self.collector.collect(hold_back=self._owed() > self._slack):
+            self.metrics.aggregate([metrics], key=ENV_RUNNER_RESULTS)
+            for episode in episodes:
+                self._store(group, episode)
+
+        owed = self._owed()
+        blocks = owed // self._block if self.lockstep else min(owed // self._block, self._blocks_per_push)
+        for _ in range(blocks):
+            self._learn(self._block)
+        if blocks:
+            self._push_weights()
+        elif not self.lockstep:
+            time.sleep(0.002)  # [s] nothing owed: wait for the runners
+
+        self._evaluate_when_due()
+        counts = {
+            "env_steps": self.env_steps,
+            "updates": self.updates,
+            "online": len(self.online),
+            "demo": len(self.demo),
+        }
+        for name, value in self.stats.metrics(**counts).items():
+            self.metrics.log_value(("hil", name), value, window=1)
+
+    def _store(self, group: Group, episode: SingleAgentEpisode) -> None:
+        """One fragment to the rings: all of it online, what the person did to the demonstrations too."""
+        self.stats.add(episode, self.pushes)
+        fragments = self.staging.admit(episode) if group.realtime else [Fragment.from_episode(episode)]
+        for fragment in fragments:
+            self.online.add(fragment)
+            self.env_steps += len(fragment)
+            for intervention in fragment.interventions():
+                self.demo.add(intervention)
+
+    def _owed(self) -> int:
+        """Updates the UTD budget still allows: (steps − warm-up)·utd − updates made."""
+        sac = self.hil.sac
+        return int(max(0, self.env_steps - sac.learning_starts) * sac.utd_ratio) - self.updates
+
+    def _learn(self, updates: int, **how: Any) -> None:
+        """A block of updates: critic steps, the last with an actor step."""
+        block, n_demo = self.mix.sample(updates, demo_only=how.get("cloning", False))
+        batch = MultiAgentBatch(
+            {DEFAULT_MODULE_ID: SampleBatch(block)}, env_steps=updates * self.hil.sac.batch_size
+        )
+        self._since_metrics += updates
+        with_metrics = self._since_metrics >= METRICS_EVERY
+        results = self.learner_group.update(
+            batch=batch,
+            timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: self.env_steps},
+            n_demo=n_demo,
+            anchor=self._anchor(),
+            with_metrics=with_metrics,
+            **how,
+        )
+        if with_metrics:
+            self._since_metrics = 0
+            self.metrics.aggregate(results, key=LEARNER_RESULTS)
+        if not how:
+            self.updates += updates
+
+    def _anchor(self) -> float:
+        """Factor of the demo terms: constant 1, or falling linearly to 0."""
+        over = self.hil.sac.anchor_decay_steps
+        return 1.0 if over is None else max(0.0, 1.0 - self.env_steps / over)
+
+    def _push_weights(self) -> None:
+        self.pushes += 1
+        self.collector.push(self.policy_state(), self.pushes)
+
+    def policy_state(self) -> dict[str, Any]:
+        """The weights a runner needs, as an RLModule state."""
+        component = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
+        state = self.learner_group.get_state(components=component, inference_only=True)
+        return state[COMPONENT_LEARNER][COMPONENT_RL_MODULE]
+
+    def _evaluate_when_due(self, now: bool = False) -> None:
+        """Start a greedy evaluation every so many steps, one at a time; take its result once it is there."""
+        every = self.hil.evaluation.every_steps
+        due = self.env_steps // every > self._evaluated_at // every
+        if self._evaluation is None and (due or now):
+            self._evaluated_at = self.env_steps
+            self._evaluation = self.evaluator.run.remote(self.policy_state()[DEFAULT_MODULE_ID])
+        if self._evaluation is not None:
+            wait = None if self.lockstep or now else 0.0
+            done, _ = ray.wait([self._evaluation], timeout=wait)
+            if done:
+                results = self.evaluations.add(ray.get(done[0]), self._evaluated_at, self.hil.stop.success)
+                for name, value in results.items():
+                    self.metrics.log_value(("evaluation", name), value, window=1)
+                self._evaluation = None
+
+    def step(self) -> dict[str, Any]:
+        result = super().step()
+        every = self.hil.checkpoint.every_steps
+        if self.env_steps // every > self._checkpointed_at // every:
+            self._checkpointed_at = self.env_steps
+            result[SHOULD_CHECKPOINT] = True
+        return result
+
+    # -- set-up and tear-down ----------------------------------------------------------------------
+
+    def setup(self, config: AlgorithmConfig) -> None:
+        super().setup(config)
+        self.hil = hil = self.config.hil
+        self.lockstep = hil.run.mode == "lockstep"
+        torch.manual_seed(hil.run.seed)
+        torch.set_num_threads(learner_threads())
+
+        space, _ = self.spaces[DEFAULT_MODULE_ID]
+        self.online = Ring(hil.sac.online_capacity, space)
+        self.demo = Ring(hil.sac.demo_capacity, space)
+        self.mix = ReplayMix(self.online, self.demo, hil.sac.batch_size, hil.sac.demo_fraction, hil.run.seed)
+        self.staging, self.stats, self.evaluations = Staging(), Statistics(), Evaluations()
+        self.saved_rings: dict[str, Any] = {}
+        self.env_steps = self.updates = self.pushes = 0
+        self._evaluated_at = self._checkpointed_at = self._since_metrics = 0
+        self._block = max(1, int(hil.sac.utd_ratio))
+        self._blocks_per_push = max(1, hil.sac.weight_push_every // self._block)
+
+        operator_config = self.config.operator()
+        placement = ray.util.get_current_placement_group()
+        operators = EnvRunnerGroup(
+            env_creator=self.env_creator,
+            config=operator_config,
+            local_env_runner=False,
+            logdir=self.logdir,
+            tune_trial_id=self.trial_id,
+            pg_offset=len(placement.bundle_specs) - 2 if placement else 0,  # its bundle is the last one
+        )
+        self.operators = Group(
+            "operator", operators, realtime=operator_config.env_config["operator_hz"] is not None
+        )
+        groups = [self.operators]
+        if hil.runners.autonomous:
+            groups.append(Group("autonomous", self.env_runner_group, realtime=False))
+        # Fragments that may be under way on the runners before the learner counts as behind.
+        self._slack = 2 * hil.runners.fragment * (1 + hil.runners.autonomous) * hil.sac.utd_ratio
+        self.collector = Collector(groups, self.lockstep)
+
+        self._evaluation: ray.ObjectRef | None = None
+        spec = self.config.get_rl_module_spec(spaces=self.spaces, inference_only=True)
+        self.evaluator = ray.remote(num_cpus=0, max_restarts=-1)(Evaluator).remote(hil, spec)
+
+        if self.config.restore_from:
+            self.restore_from_path(self.config.restore_from)
+        else:
+            self._load_demos()
+
+    def _load_demos(self) -> None:
+        """Drain the offline input into the demo ring, then the optional behaviour-cloning start."""
+        if self.offline_data is not None:
+            for fragment in demo_fragments(self.offline_data, self.hil):
+                self.demo.add(fragment)
+        for _ in range(self.hil.sac.bc_start_updates):
+            self._learn(1, cloning=True)
+        for _ in range(self.hil.sac.critic_warmup_updates):
+            self._learn(1, train_actor=False)
+        self._push_weights()
+        if self.hil.sac.bc_start_updates:
+            self._evaluate_when_due(now=True)
+
+    def cleanup(self) -> None:
+        self.operators.runners.stop()
+        ray.kill(self.evaluator)
+        super().cleanup()
+
+    def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
+        restored = []
+        for group in self.collector.groups:
+            ids = super().restore_env_runners(group.runners)
+            if ids:
+                self.collector.share_server(group.runners, ids)
+            restored += ids
+        return restored
+
+    @classmethod
+    def default_resource_request(cls, config: Any) -> PlacementGroupFactory:
+        """RLlib's bundles, and the operator's last."""
+        request = super().default_resource_request(config)
+        return PlacementGroupFactory([*request.bundles, {OPERATOR_RESOURCE: 1}], strategy=request.strategy)
+
+    # -- checkpoints -------------------------------------------------------------------------------
+
+    def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
+        path = super().save_to_path(path, **kwargs)
+        save_run(self, Path(path))
+        return path
+
+    def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
+        super().restore_from_path(path, *args, **kwargs)
+        restore_run(self, Path(path))
+        self._evaluated_at = self._checkpointed_at = self.env_steps
+        self._push_weights()
+
+
+def learner_threads() -> int:
+    """All cores of the machine. Ray would leave the learner one; the runners are short of work meanwhile."""
+    import os
+
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,81 @@
+"""What a checkpoint holds beside RLlib's own state: rings, counters, random state.
+
+RLlib saves networks, targets, temperature (a module parameter) and optimisers. The rings are shards in
+the trial's folder, `replay/`; the checkpoint holds the cursor into them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from hil_rllib.data.replay_store import load_ring, save_ring
+
+if TYPE_CHECKING:
+    from hil_rllib.sac.algorithm import HILSAC
+
+VERSION = 1
+STATE_FILE = "hil_state.json"
+RANDOM_FILE = "hil_torch_random.pt"
+RINGS = ("online", "demo")
+COUNTERS = ("env_steps", "updates", "pushes")
+
+
+def save_run(algorithm: HILSAC, checkpoint: Path) -> None:
+    """Add our part to a checkpoint that RLlib has just written."""
+    replay = Path(algorithm.logdir) / "replay"
+    for name in RINGS:
+        saved = algorithm.saved_rings.get(name)
+        algorithm.saved_rings[name] = save_ring(getattr(algorithm, name), replay, name, saved)
+    torch.save(torch.get_rng_state(), checkpoint / RANDOM_FILE)
+    state: dict[str, Any] = {
+        "version": VERSION,
+        "config": algorithm.hil.to_dict(),
+        "replay": str(replay),
+        "rings": algorithm.saved_rings,
+        "sampler": algorithm.mix.rng.bit_generator.state,
+        "statistics": algorithm.stats.get_state(),
+        "passed_in_row": algorithm.evaluations.passed_in_row,
+        **{name: getattr(algorithm, name) for name in COUNTERS},
+    }
+    (checkpoint / STATE_FILE).write_text(json.dumps(state, indent=1))
+
+
+def restore_run(algorithm: HILSAC, checkpoint: Path) -> None:
+    """Take over our part of a checkpoint.
+
+    Raises FileNotFoundError where a replay shard is missing, ValueError where the version is unknown.
+    """
+    state = read_state(checkpoint)
+    for name in RINGS:
+        load_ring(getattr(algorithm, name), replay_folder(checkpoint, state), state["rings"][name])
+    algorithm.saved_rings = state["rings"]
+    algorithm.mix.rng.bit_generator.state = state["sampler"]
+    algorithm.stats.set_state(state["statistics"])
+    algorithm.evaluations.passed_in_row = state["passed_in_row"]
+    for name in COUNTERS:
+        setattr(algorithm, name, state[name])
+    torch.set_rng_state(torch.load(checkpoint / RANDOM_FILE, weights_only=True))
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """Our part of a checkpoint folder, version checked."""
+    file = checkpoint / STATE_FILE
+    if not file.is_file():
+        raise FileNotFoundError(f"{checkpoint} is not a checkpoint of this project: it has no {STATE_FILE}.")
+    state = json.loads(file.read_text())
+    if state.get("version") != VERSION:
+        raise ValueError(
+            f"{file} has version {state.get('version')}, this program reads {VERSION}. "
+            "Use the release that wrote it, or begin a new run."
+        )
+    return state
+
+
+def replay_folder(checkpoint: Path, state: dict[str, Any]) -> Path:
+    """Where the shards lie: beside the checkpoint as Tune keeps it, else where they were written."""
+    beside = checkpoint.parent / "replay"
+    return beside if beside.is_dir() else Path(state["replay"])

@@ -1,0 +1,151 @@
+"""From our `Config` to RLlib's: which classes, runners, spaces and resources a run is made of."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import gymnasium as gym
+import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.algorithms.sac import SACConfig
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.tune.registry import register_env
+
+from hil_rllib.collect.encode import EncodeFrames
+from hil_rllib.collect.intervention import InterventionConnector, operator_connector
+from hil_rllib.collect.pacing import OperatorWrapper
+from hil_rllib.config import Config, EnvSection
+from hil_rllib.contract import ACTION_DIM
+from hil_rllib.devices import device_class
+from hil_rllib.sac.learner import HILSACLearner
+from hil_rllib.sac.module import HILSACModule
+
+OPERATOR_RESOURCE = "operator"  # Ray resource of the machine where the person sits
+QUEUED_S = 5.0  # [s] of steps queued on a person's runner: longer than the driver ever stalls
+
+
+class HILSACConfig(SACConfig):
+    """RLlib's SAC configuration as `HILSAC` needs it; everything of ours is in `.hil`."""
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        from hil_rllib.sac.algorithm import HILSAC
+
+        super().__init__(algo_class=algo_class or HILSAC)
+        self.hil = Config()
+        self.restore_from: str | None = None  # checkpoint folder to continue from
+        # Our rings take the place of RLlib's buffer; this passes SACConfig.validate and builds none.
+        self.replay_buffer_config = {
+            "type": "EpisodeReplayBuffer",
+            "capacity": 1,
+            "no_local_replay_buffer": True,
+        }
+        self._dont_auto_sync_env_runner_states = True  # runners pull from the state server
+        self.delay_between_env_runner_restarts_s = 1.0
+        self.env_runner_health_probe_timeout_s = 1.0  # each training step waits this long for a dead runner
+        self.min_time_s_per_iteration = 1  # one report a second
+        self.min_sample_timesteps_per_iteration = 0
+
+    @classmethod
+    def from_config(cls, hil: Config) -> Self:
+        """The RLlib configuration of a run: autonomous runners, learner and offline input."""
+        config = cls()
+        config.hil = hil
+        register_env(hil.env.id, make_env)
+        config.environment(hil.env.id, env_config={"hil_env": hil.env})
+        config.env_runners(
+            num_env_runners=hil.runners.autonomous,
+            num_envs_per_env_runner=hil.runners.envs_per_runner,
+            rollout_fragment_length=hil.runners.fragment,
+            max_requests_in_flight_per_env_runner=2,  # one runs, one waits: no runner idles
+            env_to_module_connector=lambda env, spaces, device: encode_connector(hil),
+            module_to_env_connector=lambda env, spaces: InterventionConnector(),
+        )
+        config.learners(num_learners=0, num_gpus_per_learner=int(torch.cuda.is_available()))
+        config.fault_tolerance(restart_failed_env_runners=True)
+        config.debugging(seed=hil.run.seed, log_level="ERROR")
+        config.reporting(metrics_num_episodes_for_smoothing=20)
+        if hil.demos.source != "none":
+            from hil_rllib.data.offline_input import LeRobotOfflineData
+
+            config.offline_data(input_=hil.demos.source, offline_data_class=LeRobotOfflineData)
+        return config
+
+    def operator(self) -> AlgorithmConfig:
+        """The configuration of the operator's runner group: one runner, bound to the input device."""
+        hil = self.hil
+        realtime = device_class(hil.operator.device).realtime
+        config = self.copy(copy_frozen=False)
+        options = {}
+        if hil.operator.device == "scripted":
+            options = {**vars(hil.operator.scripted), "seed": hil.run.seed}
+        config.env_runners(
+            num_env_runners=1,
+            num_envs_per_env_runner=1,
+            create_local_env_runner=False,
+            num_cpus_per_env_runner=0,
+            custom_resources_per_env_runner={OPERATOR_RESOURCE: 1},
+            max_requests_in_flight_per_env_runner=(
+                max(2, round(QUEUED_S * hil.operator.hz / hil.runners.fragment)) if realtime else 2
+            ),
+            module_to_env_connector=operator_connector(
+                hil.operator.device, mode=hil.operator.mode, options=options
+            ),
+        )
+        hz = hil.operator.hz if realtime else None
+        config.environment(env_config={"hil_env": hil.env, "operator_hz": hz, "operator": True})
+        config.debugging(seed=hil.run.seed + 1_000_000)  # apart from the autonomous runners' seeds
+        return config
+
+    def get_default_learner_class(self) -> type:
+        return HILSACLearner
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        encoder, sac = self.hil.encoder, self.hil.sac
+        model_config = {
+            "latent_dim": encoder.latent_dim,
+            "embeddings_per_channel": encoder.embeddings_per_channel,
+            "dropout": encoder.dropout,
+            "weights": encoder.weights,
+            "seed": self.hil.run.seed,
+            "hidden": tuple(sac.hidden),
+            "num_critics": sac.num_critics,
+            "initial_temperature": sac.initial_temperature,
+        }
+        return RLModuleSpec(module_class=HILSACModule, model_config=model_config)
+
+
+def make_env(env_config: Any) -> gym.Env:
+    """RLlib's env creator. env_config: `hil_env` (EnvSection), and for the operator's env its pacing."""
+    env = build_env(env_config["hil_env"])
+    return OperatorWrapper(env, hz=env_config["operator_hz"]) if env_config.get("operator") else env
+
+
+def build_env(cfg: EnvSection) -> gym.Env:
+    """The environment of the `env` section.
+
+    Raises ValueError for an env whose actions are not the 4-D ones of `hil_rllib.contract`.
+    """
+    import envs  # noqa: F401  (registers the ids in this process)
+
+    options = {"render_quality": cfg.render_quality, "reward_type": cfg.reward_type}
+    env = gym.make(
+        cfg.id,
+        image_obs=cfg.image_obs,
+        random_block_position=cfg.random_block_position,
+        max_episode_steps=cfg.max_episode_steps,
+        disable_env_checker=True,  # tests/envs run it; it would cost the first step of every runner
+        **options,
+    )
+    if env.action_space.shape != (ACTION_DIM,):
+        raise ValueError(
+            f"env.id '{cfg.id}' takes actions of shape {env.action_space.shape}, the policy gives "
+            f"({ACTION_DIM},): 3 of motion and the gripper. Use the wrapped id, such as hil/PandaPickCube-v0."
+        )
+    return env
+
+
+def encode_connector(hil: Config) -> list[EncodeFrames]:
+    """The env-to-module pieces: the frozen encoder where there are frames to encode, else nothing."""
+    if not (hil.env.image_obs and hil.encoder.frozen):
+        return []
+    return [EncodeFrames(weights=hil.encoder.weights, seed=hil.run.seed)]

@@ -1,0 +1,80 @@
+"""Greedy evaluation: seeded episodes, the policy's mean action, no exploration, no operator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+from hil_rllib.collect.encode import FrameEncoder
+from hil_rllib.config import Config
+from hil_rllib.contract import DISCRETE_PENALTY, SUCCESS, env_action
+from hil_rllib.data.replay import nested_map
+from hil_rllib.sac.config import build_env
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """One greedy episode. penalty: the sum of gripper penalties, ≤ 0."""
+
+    seed: int
+    success: bool
+    steps: int
+    reward: float
+    penalty: float
+
+
+class GreedyPolicy:
+    """The actor's mean and the gripper's argmax for one observation at a time."""
+
+    def __init__(self, hil: Config, module_spec: RLModuleSpec) -> None:
+        torch.manual_seed(0)  # weights come later; nothing of the acting below is random
+        self.module = module_spec.build()
+        frozen = hil.env.image_obs and hil.encoder.frozen
+        self._encoder = FrameEncoder(hil.encoder.weights, hil.run.seed) if frozen else None
+
+    def __call__(self, obs: dict[str, Any]) -> NDArray[np.float32]:
+        """One observation of the environment → its action (4,)."""
+        if self._encoder is not None:
+            obs = self._encoder(obs)
+        batch = nested_map(lambda x: torch.from_numpy(np.asarray(x))[None], obs)
+        action = self.module.forward_inference({Columns.OBS: batch})[Columns.ACTIONS]
+        return env_action(action[0].numpy())
+
+
+def run_episodes(policy: GreedyPolicy, env: gym.Env, seeds: Iterable[int]) -> list[EpisodeResult]:
+    """One episode per seed; the same policy and seeds give the same results."""
+    results = []
+    for seed in seeds:
+        obs, info = env.reset(seed=seed)
+        reward = penalty = 0.0
+        steps, done = 0, False
+        while not done:
+            obs, r, terminated, truncated, info = env.step(policy(obs))
+            reward, penalty, steps = reward + float(r), penalty + info.get(DISCRETE_PENALTY, 0.0), steps + 1
+            done = terminated or truncated
+        results.append(EpisodeResult(seed, bool(info[SUCCESS]), steps, reward, penalty))
+    return results
+
+
+class Evaluator:
+    """Evaluates in a process of its own (a Ray actor), so that neither learner nor operator waits for it."""
+
+    def __init__(self, hil: Config, module_spec: RLModuleSpec) -> None:
+        torch.set_num_threads(1)
+        self._hil = hil
+        self._policy = GreedyPolicy(hil, module_spec)
+        self._env = build_env(hil.env)
+
+    def run(self, module_state: dict[str, Any]) -> list[EpisodeResult]:
+        """Greedy episodes under these weights; the seeds are the config's, the same each time."""
+        self._policy.module.set_state(module_state)
+        first = self._hil.evaluation.seed
+        return run_episodes(self._policy, self._env, range(first, first + self._hil.evaluation.episodes))

@@ -1,0 +1,62 @@
+"""The SAC update as pure functions of tensors; each returns a scalar loss. B: batch, E: critics."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def td_target(reward: Tensor, terminated: Tensor, next_value: Tensor, gamma: float) -> Tensor:
+    """r + γ·(1 - terminated)·V(s'), all (B,). A truncated step bootstraps: only termination ends value."""
+    return reward + gamma * (1.0 - terminated) * next_value
+
+
+def ensemble_value(q: Tensor, subset: int | None) -> Tensor:
+    """Pessimistic value of an ensemble, q (E, B) → (B,): the minimum, over a random subset if one is asked.
+
+    Source: REDQ (Chen 2021), RLPD (Ball 2023); None is clipped double Q over all critics.
+    """
+    if subset is not None and subset < len(q):
+        q = q[torch.randperm(len(q), device=q.device)[:subset]]
+    return q.min(0).values
+
+
+def critic_loss(q: Tensor, target: Tensor) -> Tensor:
+    """Mean squared TD error, summed over critics. q: (E, B); target: (B,). Source: SAC, eq. 5."""
+    return (q - target).square().mean(-1).sum()
+
+
+def actor_loss(log_prob: Tensor, q: Tensor, alpha: Tensor, normalise: bool) -> Tensor:
+    """α·log π - Q, mean over (B,). Source: SAC, eq. 7.
+
+    normalise: divided by the batch's mean |Q|, so that a cloning term of fixed weight keeps its
+    strength whatever the scale of the values. Source: TD3+BC (Fujimoto & Gu 2021), eq. 5.
+    """
+    loss = (alpha * log_prob - q).mean()
+    return loss / q.detach().abs().mean().clamp_min(1e-3) if normalise else loss
+
+
+def temperature_loss(log_alpha: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:
+    """Gradient of the dual of the entropy constraint. Source: SAC, eq. 18, in log α."""
+    return -(log_alpha * (log_prob.detach().mean() + target_entropy))
+
+
+def gripper_margin_loss(q: Tensor, expert: Tensor, margin: float) -> Tensor:
+    """Large-margin term: max_a [Q(s, a) + margin·1(a ≠ a_E)] - Q(s, a_E). q: (B, 3); expert: (B,) int64.
+
+    Holds the demonstrated choice at least `margin` above the others. Source: DQfD (Hester 2018), eq. 2.
+    """
+    expert = expert[:, None]
+    penalised = (q + margin).scatter(1, expert, q.gather(1, expert))
+    return (penalised.max(1).values - q.gather(1, expert).squeeze(1)).mean()
+
+
+def cloning_loss(mean_action: Tensor, expert: Tensor) -> Tensor:
+    """‖μ(s) - a_E‖² in action space, mean over (B, A) rows. Source: TD3+BC."""
+    return (mean_action - expert).square().sum(-1).mean()
+
+
+def gripper_q_loss(q: Tensor, choice: Tensor, target: Tensor) -> Tensor:
+    """Double-DQN regression of the executed choice. q: (B, 3); choice: (B,) int64; target: (B,)."""
+    return F.mse_loss(q.gather(1, choice[:, None]).squeeze(1), target)

@@ -1,0 +1,118 @@
+"""The policy and value networks as one RLModule.
+
+The action is hybrid: continuous motion (3) by a tanh Gaussian, the gripper by a 3-way Q head whose
+argmax is executed. `Columns.ACTIONS` is their concatenation in module space, gripper index minus one.
+
+Observations carry either `features` (frozen encoder, run once per step in the runner) or `pixels`
+(trainable encoder, run here); nothing else differs between the two.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.learner.utils import make_target_network
+from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, QNetAPI, TargetNetworkAPI
+from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
+from torch import Tensor, nn
+
+from hil_rllib.contract import AGENT_POS_DIM, CAMERAS, MOTION_DIM, Gripper
+from hil_rllib.models.encoder import load_encoder
+from hil_rllib.models.heads import Critics, GaussianActor, ObservationHead, gripper_head, squashed_sample
+
+
+class TrunkAndHead(nn.Module):
+    """Observation → latent (B, D); with a trainable trunk, frames go through it first."""
+
+    def __init__(self, head: ObservationHead, trunk: nn.Module | None) -> None:
+        super().__init__()
+        self.head = head
+        self.trunk = trunk
+        self.out_dim = head.out_dim
+
+    def forward(self, obs: dict[str, Any]) -> Tensor:
+        if self.trunk is not None and "pixels" in obs:
+            frames = torch.cat([obs["pixels"][camera] for camera in CAMERAS])  # one pass for all cameras
+            maps = self.trunk(frames.permute(0, 3, 1, 2).float() / 255).chunk(len(CAMERAS))
+            obs = {**obs, "features": dict(zip(CAMERAS, maps, strict=True))}
+        return self.head(obs)
+
+
+class HILSACModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
+    """model_config keys: latent_dim, embeddings_per_channel, dropout, hidden, num_critics,
+    initial_temperature, and for a trainable encoder its `weights` and `seed`."""
+
+    def setup(self) -> None:
+        cfg = self.model_config
+        spaces = self.observation_space.spaces
+        trunk = load_encoder(cfg["weights"], seed=cfg["seed"]) if "pixels" in spaces else None
+        head = ObservationHead(
+            cameras="features" in spaces or "pixels" in spaces,
+            state_dim=AGENT_POS_DIM + (3 if "environment_state" in spaces else 0),
+            latent_dim=cfg["latent_dim"],
+            per_channel=cfg["embeddings_per_channel"],
+            dropout=cfg["dropout"],
+        )
+        self.encoder = TrunkAndHead(head, trunk)
+        self.actor = GaussianActor(head.out_dim, cfg["hidden"], MOTION_DIM)
+        self.gripper = gripper_head(head.out_dim, cfg["hidden"])
+        if not self.inference_only:
+            self.critics = Critics(cfg["num_critics"], head.out_dim + MOTION_DIM, cfg["hidden"])
+            # A parameter of the module, so that checkpoints hold the temperature.
+            self.log_alpha = nn.Parameter(torch.tensor(float(cfg["initial_temperature"])).log())
+
+    # -- acting ------------------------------------------------------------------------------------
+
+    def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
+        return self._act(batch, explore=False)
+
+    def _forward_exploration(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
+        return self._act(batch, explore=True)
+
+    @torch.no_grad()
+    def _act(self, batch: dict[str, Any], explore: bool) -> dict[str, Tensor]:
+        self.eval()
+        latent = self.encoder(batch[Columns.OBS])
+        mean, std = self.actor(latent)
+        motion = torch.tanh(mean + std * torch.randn_like(mean)) if explore else torch.tanh(mean)
+        choice = self.gripper(latent).argmax(-1, keepdim=True)
+        return {Columns.ACTIONS: torch.cat([motion, (choice - int(Gripper.HOLD)).float()], -1)}
+
+    # -- RLlib's interfaces ------------------------------------------------------------------------
+
+    def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
+        """Q-values (E, B) of the batch's actions and a fresh policy sample; RLlib's generic entry.
+
+        The learner composes its losses from the parts directly (`sac/update.py`).
+        """
+        latent = self.encoder(batch[Columns.OBS])
+        motion, log_prob = squashed_sample(*self.actor(latent))
+        q = self.critics(latent, batch[Columns.ACTIONS][:, :MOTION_DIM])
+        return {"q": q, Columns.ACTIONS: motion, Columns.ACTION_LOGP: log_prob}
+
+    def get_non_inference_attributes(self) -> list[str]:
+        return ["critics", "log_alpha", "target_encoder", "target_critics", "target_gripper"]
+
+    def make_target_networks(self) -> None:
+        self.target_encoder = make_target_network(self.encoder)
+        self.target_critics = make_target_network(self.critics)
+        self.target_gripper = make_target_network(self.gripper)
+
+    def get_target_network_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        return [
+            (self.encoder, self.target_encoder),
+            (self.critics, self.target_critics),
+            (self.gripper, self.target_gripper),
+        ]
+
+    def compute_q_values(self, batch: dict[str, Any]) -> Tensor:
+        """Pessimistic value (B,) of the batch's motions."""
+        latent = self.encoder(batch[Columns.OBS])
+        return self.critics(latent, batch[Columns.ACTIONS][:, :MOTION_DIM]).min(0).values
+
+    def forward_target(self, batch: dict[str, Any]) -> Tensor:
+        """The same by the target networks."""
+        latent = self.target_encoder(batch[Columns.OBS])
+        return self.target_critics(latent, batch[Columns.ACTIONS][:, :MOTION_DIM]).min(0).values

@@ -1,0 +1,173 @@
+"""Train: `python -m hil_rllib.train tuned_configs/panda_sac.yaml [key=value …] [--resume]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from hil_rllib.config import Config, ConfigError, load_config
+
+CONFIG_FILE, SUMMARY_FILE, TRIAL = "config.yaml", "summary.json", "trial"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0 done, 2 bad input, 130 stopped by Ctrl-C with a last checkpoint written."""
+    args = parse_args(argv)
+    try:
+        config = load_config(args.config, args.overrides)
+        run_dir = Path(config.run.dir).resolve()
+        checkpoint = prepare_run_dir(run_dir, config, resume=args.resume)
+        check_ingredients(config)
+    except (ConfigError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return train(config, run_dir, checkpoint)
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m hil_rllib.train", description=__doc__)
+    parser.add_argument("config", type=Path, help="a YAML file, such as tuned_configs/panda_sac.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for example sac.batch_size=128")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the run in run.dir from its last checkpoint"
+    )
+    return parser.parse_args(argv)
+
+
+def prepare_run_dir(run_dir: Path, config: Config, *, resume: bool) -> Path | None:
+    """Make or check the run's folder; the checkpoint to continue from, if any.
+
+    Raises ConfigError where a run would be overwritten, or resumed with another config.
+    """
+    existing = run_dir / CONFIG_FILE
+    if not resume:
+        if existing.exists():
+            raise ConfigError(
+                f"{run_dir} already holds a run. Continue it with --resume, or say run.dir=PATH."
+            )
+        run_dir.mkdir(parents=True, exist_ok=True)
+        existing.write_text(config.to_yaml())
+        return None
+    if not existing.exists():
+        raise ConfigError(
+            f"--resume: {run_dir} holds no run (no {CONFIG_FILE}). Leave --resume out to begin one."
+        )
+    differences = config_differences(load_config(existing), config)
+    if differences:
+        raise ConfigError(
+            f"--resume: {run_dir} was trained with another config: {'; '.join(differences)}. "
+            "Give the values it was begun with, or a new run.dir."
+        )
+    checkpoints = sorted((run_dir / TRIAL).glob("checkpoint_*/hil_state.json"))
+    if not checkpoints:
+        raise ConfigError(f"--resume: {run_dir} has no checkpoint yet. Remove the folder and begin again.")
+    existing.write_text(config.to_yaml())
+    return checkpoints[-1].parent
+
+
+def config_differences(old: Config, new: Config) -> list[str]:
+    """Keys that must not change between a checkpoint and what goes on from it, and did."""
+    free = {"run", "evaluation", "checkpoint", "stop", "operator", "runners"}
+    before, after = old.to_dict(), new.to_dict()
+    return [
+        f"{section}.{key} was {before[section][key]!r}, now {after[section][key]!r}"
+        for section in before.keys() - free
+        for key in before[section]
+        if before[section][key] != after[section][key]
+    ]
+
+
+def check_ingredients(config: Config) -> None:
+    """Fail now, in plain words, over what would otherwise fail later in some worker process."""
+    from hil_rllib.devices import check_device
+
+    check_device(config.operator.device)
+    if (config.env.image_obs or config.demos.frames == "rerendered") and config.env.image_obs:
+        from envs.gl import require_headless_gl
+
+        require_headless_gl()
+    if config.env.image_obs:
+        from hil_rllib.models.weights import find_weights
+
+        if config.encoder.weights != "random":
+            find_weights(config.encoder.weights)
+
+
+def train(config: Config, run_dir: Path, checkpoint: Path | None) -> int:
+    """Run the experiment under Ray Tune; TensorBoard files, checkpoints and summary land in run_dir."""
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # ours lets the trial end with a checkpoint
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "0")
+    import ray
+    from ray import tune
+
+    from hil_rllib.progress import ProgressLine, RunStopper
+    from hil_rllib.sac.config import OPERATOR_RESOURCE, HILSACConfig
+
+    if "RAY_ADDRESS" in os.environ:
+        ray.init(log_to_driver=True, logging_level="ERROR")
+    else:
+        cpus = max(len(os.sched_getaffinity(0)), 1 + config.runners.autonomous)
+        ray.init(
+            num_cpus=cpus, resources={OPERATOR_RESOURCE: 1}, include_dashboard=False, logging_level="ERROR"
+        )
+    algorithm = HILSACConfig.from_config(config)
+    algorithm.restore_from = str(checkpoint) if checkpoint else None
+
+    stopper = RunStopper(config.stop)
+    progress = ProgressLine(config)
+    previous = signal.signal(signal.SIGINT, lambda *_: stopper.request())
+    started = time.monotonic()
+    try:
+        tuner = tune.Tuner(
+            algorithm.algo_class,
+            param_space=algorithm,
+            tune_config=tune.TuneConfig(trial_dirname_creator=lambda trial: TRIAL, reuse_actors=False),
+            run_config=tune.RunConfig(
+                name=run_dir.name,
+                storage_path=str(run_dir.parent),
+                stop=stopper,
+                verbose=0,
+                callbacks=[progress],
+                checkpoint_config=tune.CheckpointConfig(
+                    num_to_keep=config.checkpoint.keep, checkpoint_at_end=True
+                ),
+            ),
+        )
+        result = tuner.fit()[0]
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        progress.close()
+        ray.shutdown()
+    if result.error is not None:
+        print(f"error: training failed: {result.error}", file=sys.stderr)
+        return 1
+    summary = summarise(result.metrics, config, time.monotonic() - started)
+    (run_dir / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + "\n")
+    print(json.dumps(summary, indent=2))
+    return 130 if stopper.interrupted else 0
+
+
+def summarise(metrics: dict[str, Any], config: Config, seconds: float) -> dict[str, Any]:
+    """What came of the run, from Tune's last result. seconds: of this process, set-up included."""
+    hil, evaluation = metrics["hil"], metrics.get("evaluation", {})
+    return {
+        "env_steps": int(hil["env_steps"]),
+        "updates": int(hil["updates"]),
+        "seconds": round(seconds, 1),
+        "human_seconds": round(hil["human_seconds"], 1),
+        "greedy_success": evaluation.get("success"),
+        "greedy_episodes": evaluation.get("episodes"),
+        "greedy_at_env_steps": evaluation.get("at_env_steps"),
+        "seed": config.run.seed,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
