@@ -11,14 +11,14 @@ stop() { printf '\nSet-up stopped: %s\n' "$*" >&2; exit 1; }
 # Debian packages, where this user may install any; else false.
 apt_install() {
     command -v apt-get >/dev/null || return 1
-    local root=()
+    local root=(env)
     if [ "$(id -u)" != 0 ]; then
         sudo -n true 2>/dev/null || return 1
-        root=(sudo -n)
+        root=(sudo -n env)
     fi
     say "Installing Debian packages: $*"
-    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq || return 1
-    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    "${root[@]}" DEBIAN_FRONTEND=noninteractive apt-get update -qq || return 1
+    "${root[@]}" DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
 find_python() {
@@ -80,8 +80,8 @@ if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import pip' 2>/dev/nu
     rm -rf "$venv"
     "$python" -m venv "$venv"
 fi
-pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt)
-say "Installing PyTorch"
+pip=("$venv/bin/python" -m pip install -qq --disable-pip-version-check --constraint constraints.txt)
+say "Installing PyTorch (a download of up to 3 GB)"
 "${pip[@]}" torch==2.13.0
 say "Installing the project and its other dependencies"
 "${pip[@]}" --editable '.[dev]'
