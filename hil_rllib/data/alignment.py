@@ -83,10 +83,11 @@ class AlignmentReport:
         )
         seen = f"{self.gripper.explained:.0%} of {self.gripper.events} changes explained"
         lines = [
-            f"Alignment of {self.dataset} (LeRobot {self.version}, {self.episodes} episodes, {self.rows} rows)",
+            f"Alignment of {self.dataset}",
+            f"  dataset  LeRobot {self.version}, {self.episodes} episodes, {self.rows} rows",
             f"  rows     {rows}",
-            f"  motion   in {self.motion_unit}; gain {self.motion.gain:.3g} m per unit, {self.motion.lead:.0%} of it at "
-            f"lag 0, R² {self.motion.r2:.2f}",
+            f"  motion   in {self.motion_unit}; gain {self.motion.gain:.3g} m per unit, "
+            f"{abs(self.motion.lead):.0%} of it at lag 0, R² {self.motion.r2:.2f}",
             f"  gripper  {self.reading.gripper.name}; {seen if self.gripper.events else 'it never changes'}",
             f"  result   {self.transitions} transitions have both observations in the file",
         ]
@@ -100,7 +101,7 @@ def align(
     frames: bool = False,
     step_size: float = contract.EE_STEP_SIZE,
 ) -> tuple[list[Demo], AlignmentReport]:
-    """Episodes (positions in the dataset; None: all) as `Demo`s in env terms, and the report, which is logged, too.
+    """Episodes (positions in the dataset; None: all) as `Demo`s in env terms, and the report, also logged.
 
     All episodes are evidence, also those not asked for. frames: decode the videos. step_size: [m] at motion 1
     in the environment. Which transitions a file can give without its environment: see `repair.to_demo`;
@@ -110,6 +111,7 @@ def align(
         DatasetError: wrong dimensions, NaN, or data that no convention explains.
     """
     _check_features(dataset)
+    dataset.choose(episodes)
     everything = list(dataset.read())
     for episode in everything:
         _check_finite(episode)
@@ -220,8 +222,8 @@ def _check_features(dataset: LeRobotDataset) -> None:
             raise DatasetError(
                 info,
                 f"{key!r} has shape {feature.shape} {feature.names or ''}; ({size},) fits.",
-                "Use a dataset of the 4-D Panda task: action = motion x, y, z and gripper; state = 7 joint positions, "
-                "7 velocities, gripper, TCP x, y, z.",
+                "Use a dataset of the 4-D Panda task: action = motion x, y, z and gripper; "
+                "state = 7 joint positions, 7 velocities, gripper, TCP x, y, z.",
             )
 
 
@@ -230,5 +232,9 @@ def _check_finite(episode: Episode) -> None:
         rows = np.asarray(episode.column(key), np.float64).reshape(len(episode), -1)
         bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
         if bad.size:
-            problem = f"{key!r} is NaN or infinite in {bad.size} rows of episode {episode.meta.index}, first {bad[0]}."
-            raise DatasetError(episode.meta.data_path, problem, "Leave that episode out of the dataset.")
+            which = f"{bad.size} rows of episode {episode.meta.index}, first {bad[0]}"
+            raise DatasetError(
+                episode.meta.data_path,
+                f"{key!r} is NaN or infinite in {which}.",
+                "Leave that episode out of the dataset.",
+            )

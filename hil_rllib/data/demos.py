@@ -1,4 +1,4 @@
-"""Demonstrations for a run: from the hub, a folder or a script, as the run's own environment would show them."""
+"""Demonstrations for a run, from the hub, a folder or a script, as its own environment would show them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ class DemoSet:
     def __str__(self) -> str:
         kind = "scripted" if self.scripted else "recorded"
         left_out = f", {len(self.excluded)} episodes left out" if self.excluded else ""
-        return f"{len(self.demos)} {kind} demonstrations, {self.transitions} transitions{left_out} ({self.source})"
+        counts = f"{len(self.demos)} {kind} demonstrations, {self.transitions} transitions"
+        return f"{counts}{left_out} ({self.source})"
 
 
 def load_demos(
@@ -109,7 +110,7 @@ def load_demos(
                 fallback_episodes,
             )
             dataset = record()
-    chosen = _choose(dataset, episodes)
+    chosen = range(min(episodes, len(dataset))) if isinstance(episodes, int) else episodes
     if decode:
         _check_frames(dataset)
     demos, report = align(dataset, episodes=chosen, frames=decode, step_size=spec.step_size)
@@ -120,7 +121,8 @@ def load_demos(
         demos, excluded = replayed_demos(recordings, spec, cache=stored, render=draw, log=log)
         if len(demos) < MIN_REPLAYED * len(recordings):
             index, reason = next(iter(excluded.items()))
-            problem = f"only {len(demos)} of {len(recordings)} episodes replay in {spec.id}; of episode {index} {reason}."
+            share = f"{len(demos)} of {len(recordings)}"
+            problem = f"only {share} episodes replay in {spec.id}; episode {index}: {reason}."
             raise DatasetError(
                 dataset.root,
                 problem,
@@ -141,19 +143,6 @@ def load_demos(
     result = DemoSet(demos, report, dataset.root, scripted, excluded)
     log.info("Demonstrations: %s.", result)
     return result
-
-
-def _choose(dataset: LeRobotDataset, episodes: int | Sequence[int] | None) -> list[int]:
-    everything = range(len(dataset))
-    chosen = list(everything[:episodes] if episodes is None or isinstance(episodes, int) else episodes)
-    unknown = [i for i in chosen if i not in everything]
-    if unknown:
-        raise DatasetError(
-            dataset.root,
-            f"has no episode {unknown[0]}; it has 0 to {len(dataset) - 1}.",
-            "Choose among those.",
-        )
-    return chosen
 
 
 def _check_frames(dataset: LeRobotDataset) -> None:

@@ -93,7 +93,7 @@ def _cached_or_unreachable(repo_id: str, cache_dir: Path | None, error: BaseExce
         path = hub.snapshot_download(repo_id, repo_type="dataset", cache_dir=cache_dir, local_files_only=True)
     except (OSError, ValueError):
         raise HubUnreachable(
-            f"The hub gave no usable answer for dataset {repo_id!r} ({reason}), and there is no copy in the cache. "
+            f"The hub gave no usable answer for dataset {repo_id!r} ({reason}), and the cache has no copy. "
             "Check the network (HF_ENDPOINT, HF_HUB_OFFLINE), give a local folder instead, "
             "or allow scripted demonstrations with `demos.fallback=scripted`."
         ) from error
@@ -102,10 +102,10 @@ def _cached_or_unreachable(repo_id: str, cache_dir: Path | None, error: BaseExce
 
 
 def _http_error() -> type[Exception]:
-    """The base error of the HTTP client huggingface_hub uses (httpx in 1.x and later, requests before)."""
+    """The base error of the HTTP client that huggingface_hub uses; which one changes with its version."""
     from huggingface_hub import errors
 
-    return errors.HfHubHTTPError.__mro__[1]  # type: ignore[return-value]
+    return errors.HfHubHTTPError.__mro__[1]
 
 
 def _within(timeout_s: float, call: Callable[[], _T]) -> _T:

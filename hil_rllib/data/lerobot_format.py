@@ -43,6 +43,7 @@ V30_VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03
 V30_EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 
 LFS_MAGIC = b"version https://git-lfs"
+DOWNLOAD_AGAIN = "Download the dataset again; a local one was damaged where it was made."
 
 
 class DatasetError(ValueError):
@@ -138,7 +139,7 @@ class DatasetInfo:
             raise DatasetError(
                 path,
                 f"codebase_version is {version!r}; {' and '.join(READABLE_VERSIONS)} can be read.",
-                "Convert it with LeRobot's own converter (lerobot.datasets.v30.convert_dataset_v21_to_v30 or older).",
+                "Convert it with LeRobot's own converters (lerobot.datasets.v21 and v30).",
             )
         try:
             features = {

@@ -23,25 +23,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hil_rllib.data import hub, video
 from hil_rllib.data.lerobot_format import (
+    DOWNLOAD_AGAIN,
     V21,
     V30,
     DatasetError,
     DatasetInfo,
-    Feature,
     check_not_lfs_pointer,
 )
+from hil_rllib.data.parquet import read_parquet, to_frames, to_numpy
 from hil_rllib.data.video import Frames
 
 logger = logging.getLogger(__name__)
-
-DOWNLOAD_AGAIN = "Download the dataset again; a local one was damaged where it was made."
 
 
 @dataclass(frozen=True)
@@ -106,6 +104,15 @@ class LeRobotDataset:
     def cameras(self) -> tuple[str, ...]:
         return tuple(self.info.images)
 
+    def choose(self, indices: Iterable[int] | None) -> list[EpisodeMeta]:
+        """The metadata of those episodes (positions in `episodes`; None: all)."""
+        chosen = range(len(self)) if indices is None else list(indices)
+        unknown = [i for i in chosen if not 0 <= i < len(self)]
+        if unknown:
+            have = f"has {len(self)} episodes, 0 to {len(self) - 1}, and no episode {unknown[0]}."
+            raise DatasetError(self.root, have, "Choose among those.")
+        return [self.episodes[i] for i in chosen]
+
     def read(
         self, indices: Iterable[int] | None = None, *, frames: bool = False, workers: int | None = None
     ) -> Iterator[Episode]:
@@ -114,7 +121,7 @@ class LeRobotDataset:
         Decoding runs ahead of the consumer by `workers` episodes (default: one per core), no further,
         so memory stays bounded however long the dataset is.
         """
-        wanted = [self.episodes[i] for i in (range(len(self)) if indices is None else indices)]
+        wanted = self.choose(indices)
         if not frames:
             for meta in wanted:
                 yield self._rows(meta)
@@ -134,7 +141,7 @@ class LeRobotDataset:
     def _rows(self, meta: EpisodeMeta) -> Episode:
         table = self._file(meta.data_path)
         if self.info.version == V30:
-            table = table.filter(pa.compute.equal(table["episode_index"], meta.index))
+            table = table.filter(pc.equal(table["episode_index"], meta.index))
         if table.num_rows != meta.length:
             raise DatasetError(
                 meta.data_path,
@@ -149,12 +156,12 @@ class LeRobotDataset:
                 raise DatasetError(
                     meta.data_path, f"lacks the column {key!r} that meta/info.json lists.", DOWNLOAD_AGAIN
                 )
-            columns[key] = table[key] if feature.is_image else _to_numpy(table[key], feature, meta.data_path)
+            columns[key] = table[key] if feature.is_image else to_numpy(table[key], feature, meta.data_path)
         return Episode(meta, columns)
 
     def _file(self, path: Path) -> pa.Table:
         if self._table is None or self._table[0] != path:
-            self._table = (path, _read_parquet(path))
+            self._table = (path, read_parquet(path))
         return self._table[1]
 
     def _decode(self, episode: Episode, camera: str) -> Frames:
@@ -163,7 +170,7 @@ class LeRobotDataset:
             where = episode.meta.videos[camera]
             frames = video.decode(where.path, len(episode), where.start_s, where.whole_file)
         else:
-            frames = _images(episode.columns[feature.key], feature, episode.meta.data_path)
+            frames = to_frames(episode.columns[feature.key], feature, episode.meta.data_path)
         if frames.shape[1:3] != feature.image_size():
             raise DatasetError(
                 episode.meta.data_path,
@@ -184,9 +191,6 @@ def open_dataset(
         DatasetError: it exists but cannot be used; the message names the file and the remedy.
     """
     return LeRobotDataset(hub.locate(str(source), cache_dir, hub_timeout_s))
-
-
-# --- metadata -----------------------------------------------------------------------------------------------------
 
 
 def _episodes_v21(root: Path, info: DatasetInfo) -> list[EpisodeMeta]:
@@ -229,7 +233,7 @@ def _episodes_v30(root: Path, info: DatasetInfo) -> list[EpisodeMeta]:
         )
     episodes = []
     for path in paths:
-        for row in _read_parquet(path, skip_prefix="stats/").to_pylist():
+        for row in read_parquet(path, skip_prefix="stats/").to_pylist():
             try:
                 data = info.data_path.format(
                     chunk_index=row["data/chunk_index"], file_index=row["data/file_index"]
@@ -272,65 +276,6 @@ def _check_totals(root: Path, info: DatasetInfo, episodes: list[EpisodeMeta]) ->
         for file in (meta.data_path, *(v.path for v in meta.videos.values())):
             if not file.is_file():
                 raise DatasetError(file, f"this file of episode {meta.index} is missing.", DOWNLOAD_AGAIN)
-
-
-# --- parquet ------------------------------------------------------------------------------------------------------
-
-
-def _read_parquet(path: Path, skip_prefix: str | None = None) -> pa.Table:
-    if not path.is_file():
-        raise DatasetError(path, "this file is missing.", DOWNLOAD_AGAIN)
-    check_not_lfs_pointer(path)
-    try:
-        with pq.ParquetFile(path) as file:
-            columns = None
-            if skip_prefix is not None:
-                columns = [name for name in file.schema_arrow.names if not name.startswith(skip_prefix)]
-            return file.read(columns)
-    except (pa.ArrowException, OSError) as error:
-        problem = f"is no readable parquet file, perhaps cut off ({str(error).splitlines()[0]})."
-        raise DatasetError(path, problem, DOWNLOAD_AGAIN) from error
-
-
-def _to_numpy(column: pa.ChunkedArray, feature: Feature, path: Path) -> NDArray[Any]:
-    """Scalars → (N,); lists and fixed-size lists → (N, d). A vector of length one counts as a scalar."""
-    rows = len(column)
-    values = column.combine_chunks()
-    while isinstance(values, pa.ChunkedArray):  # zero chunks
-        values = (
-            pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type.value_type)
-        )
-    while (
-        pa.types.is_list(values.type)
-        or pa.types.is_large_list(values.type)
-        or pa.types.is_fixed_size_list(values.type)
-    ):
-        values = values.flatten()
-    if len(values) != rows * feature.size or values.null_count:
-        width = f"{len(values) / rows:g}" if rows else "no"
-        raise DatasetError(
-            path,
-            f"column {feature.key!r} has {width} numbers a row (or gaps) where meta/info.json "
-            f"says shape {feature.shape}.",
-            DOWNLOAD_AGAIN,
-        )
-    array = values.to_numpy(zero_copy_only=False)
-    return array if feature.size == 1 else array.reshape(rows, feature.size)
-
-
-def _images(column: Any, feature: Feature, path: Path) -> Frames:
-    """A column of {bytes, path} structs (PNG or JPEG inside the parquet file) → (N, H, W, 3)."""
-    frames = []
-    for entry in column.to_pylist():
-        data = entry.get("bytes") if isinstance(entry, dict) else None
-        if not data:
-            raise DatasetError(
-                path,
-                f"column {feature.key!r} names image files but does not hold them.",
-                "Export the dataset with embedded images or as video.",
-            )
-        frames.append(video.decode_image(data))
-    return np.stack(frames)
 
 
 def _finish(episode: Episode, jobs: dict[str, Future[Frames]]) -> Episode:

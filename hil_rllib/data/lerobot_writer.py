@@ -28,19 +28,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from hil_rllib import contract
 from hil_rllib.data import lerobot_format as fmt
+from hil_rllib.data import lerobot_schema as schema
 from hil_rllib.data import video
 from hil_rllib.data.dataset_stats import aggregate, column_stats, image_stats
 from hil_rllib.data.lerobot_format import DatasetError
+from hil_rllib.data.video import Frames
 
 logger = logging.getLogger(__name__)
-
-_STATE_NAMES = (
-    *(f"joint_{i}.pos" for i in range(1, 8)),
-    *(f"joint_{i}.vel" for i in range(1, 8)),
-    "gripper.ctrl",
-    *(f"tcp.{axis}" for axis in "xyz"),
-)
-_ACTION_NAMES = ("delta_x_ee", "delta_y_ee", "delta_z_ee", "gripper_delta")  # LeRobot's names for this arm
 
 
 class LeRobotWriter:
@@ -61,7 +55,7 @@ class LeRobotWriter:
         image_size: tuple[int, int] = (contract.IMAGE_SIZE, contract.IMAGE_SIZE),
     ) -> None:
         self.root, self.fps, self.task = Path(root), fps, task
-        self.features = _features(cameras, environment_state, fps, image_size)
+        self.features = schema.features(cameras, environment_state, fps, image_size)
         self._cameras = tuple(cameras)
         self._robot_type = robot_type
         self._steps: list[dict[str, Any]] = []
@@ -125,20 +119,13 @@ class LeRobotWriter:
         """
         if not self._steps:
             raise ValueError("The episode has no steps. Call add_step before end_episode.")
+        columns = self._columns()
+        stats = {
+            key: image_stats(columns[key]) if feature["dtype"] == "video" else column_stats(columns[key])
+            for key, feature in self.features.items()
+        }
         index, n = self.episodes, len(self._steps)
         place = {"chunk_index": index // fmt.CHUNKS_SIZE, "file_index": index % fmt.CHUNKS_SIZE}
-        columns = {
-            key: np.stack([step[key] for step in self._steps])
-            for key in self.features
-            if key not in fmt.INDEX_FEATURES
-        }
-        columns |= {
-            "timestamp": (np.arange(n) / self.fps).astype(np.float32),
-            "frame_index": np.arange(n),
-            "episode_index": np.full(n, index),
-            "index": self.frames + np.arange(n),
-            "task_index": np.zeros(n, np.int64),
-        }
         entry: dict[str, Any] = {
             "episode_index": index,
             "tasks": [self.task],
@@ -146,40 +133,47 @@ class LeRobotWriter:
             "seed": seed,
             "dataset_from_index": self.frames,
             "dataset_to_index": self.frames + n,
-            **{f"{table}/{name}": at for table in ("data", "meta/episodes") for name, at in place.items()},
         }
-        for camera in self._cameras:
-            key = fmt.IMAGE_PREFIX + camera
-            path = self.root / fmt.V30_VIDEO_PATH.format(video_key=key, **place)
-            _commit(path, lambda tmp, key=key: video.encode(tmp, columns[key], self.fps))
-            span = {"from_timestamp": 0.0, "to_timestamp": n / self.fps}
-            entry |= {f"videos/{key}/{name}": value for name, value in (place | span).items()}
-        stats = {}
-        for key, feature in self.features.items():
-            stats[key] = (
-                image_stats(columns[key]) if feature["dtype"] == "video" else column_stats(columns[key])
-            )
+        for part in ("data", "meta/episodes", *(f"videos/{fmt.IMAGE_PREFIX}{cam}" for cam in self._cameras)):
+            entry |= {f"{part}/{name}": at for name, at in place.items()}
+        for key in (fmt.IMAGE_PREFIX + camera for camera in self._cameras):
+            entry |= {f"videos/{key}/from_timestamp": 0.0, f"videos/{key}/to_timestamp": n / self.fps}
+            self._write_video(key, columns[key], place)
         entry |= {f"stats/{key}/{name}": value for key, of in stats.items() for name, value in of.items()}
 
-        table = _table(columns, self.features)
-        _commit(self.root / fmt.V30_DATA_PATH.format(**place), lambda tmp: pq.write_table(table, tmp))
-        schema = pa.Table.from_pylist([entry]).schema
-        schema = schema.set(schema.get_field_index("seed"), pa.field("seed", pa.int64()))
-        row = pa.Table.from_pylist([entry], schema)
-        _commit(self.root / fmt.V30_EPISODES_PATH.format(**place), lambda tmp: pq.write_table(row, tmp))
-
+        self._write_table(schema.to_table(columns, self.features), fmt.V30_DATA_PATH, place)
+        self._write_table(schema.episode_table(entry), fmt.V30_EPISODES_PATH, place)
         self._stats.append(stats)
         self._steps = []
         self.episodes, self.frames = index + 1, self.frames + n
         self._commit_totals()
         return index
 
+    def _columns(self) -> dict[str, NDArray[Any]]:
+        """The pending steps as columns, with those every LeRobot dataset has."""
+        n = len(self._steps)
+        return {
+            **{key: np.stack([step[key] for step in self._steps]) for key in self._steps[0]},
+            "timestamp": (np.arange(n) / self.fps).astype(np.float32),
+            "frame_index": np.arange(n),
+            "episode_index": np.full(n, self.episodes),
+            "index": self.frames + np.arange(n),
+            "task_index": np.zeros(n, np.int64),
+        }
+
+    def _write_video(self, key: str, frames: Frames, place: dict[str, int]) -> None:
+        path = self.root / fmt.V30_VIDEO_PATH.format(video_key=key, **place)
+        _commit(path, lambda temporary: video.encode(temporary, frames, self.fps))
+
+    def _write_table(self, table: pa.Table, path: str, place: dict[str, int]) -> None:
+        _commit(self.root / path.format(**place), lambda temporary: pq.write_table(table, temporary))
+
     def _commit_totals(self) -> None:
         """info.json, stats.json and, once, the task table."""
         meta = self.root / "meta"
         tasks = meta / "tasks.parquet"
         if not tasks.exists():
-            _commit(tasks, lambda tmp: pq.write_table(_task_table(self.task), tmp))
+            _commit(tasks, lambda tmp: pq.write_table(schema.task_table(self.task), tmp))
         info = {
             "codebase_version": fmt.V30,
             "robot_type": self._robot_type,
@@ -207,10 +201,14 @@ class LeRobotWriter:
         if there["features"] != json.loads(json.dumps(self.features)) or there["codebase_version"] != fmt.V30:
             raise DatasetError(
                 path,
-                f"is {there['codebase_version']} with features {_summary(there['features'])}; this recording would be "
-                f"{fmt.V30} with {_summary(self.features)}.",
+                f"is {there['codebase_version']} with features {schema.summary(there['features'])}; "
+                f"this recording would be {fmt.V30} with {schema.summary(self.features)}.",
                 "Record into another folder.",
             )
+        tasks = pq.read_table(self.root / "meta" / "tasks.parquet")["task"].to_pylist()
+        if tasks != [self.task]:
+            problem = f"holds the task {tasks[0]!r}; this recording is of {self.task!r}."
+            raise DatasetError(path, problem, "Record into another folder.")
         for file in sorted((self.root / "meta" / "episodes").glob("chunk-*/file-*.parquet")):
             for row in pq.read_table(file).to_pylist():
                 self.episodes, self.frames = row["episode_index"] + 1, row["dataset_to_index"]
@@ -226,72 +224,6 @@ class LeRobotWriter:
         logger.info("Continuing the dataset in %s after %d episodes.", self.root, self.episodes)
 
 
-def _features(
-    cameras: Sequence[str], environment_state: bool, fps: int, image_size: tuple[int, int]
-) -> dict[str, dict[str, Any]]:
-    def vector(names: Sequence[str]) -> dict[str, Any]:
-        return {"dtype": "float32", "shape": [len(names)], "names": list(names)}
-
-    def scalar(dtype: str) -> dict[str, Any]:
-        return {"dtype": dtype, "shape": [1], "names": None}
-
-    height, width = image_size
-    image = {
-        "dtype": "video",
-        "shape": [height, width, 3],
-        "names": ["height", "width", "channels"],
-        "info": {
-            "video.height": height,
-            "video.width": width,
-            "video.channels": 3,
-            "video.codec": video.write_codec(),
-            "video.pix_fmt": "yuv420p",
-            "video.is_depth_map": False,
-            "video.fps": fps,
-            "has_audio": False,
-        },
-    }
-    return {
-        fmt.STATE: vector(_STATE_NAMES),
-        **({fmt.ENVIRONMENT_STATE: vector(("cube.x", "cube.y", "cube.z"))} if environment_state else {}),
-        **{fmt.IMAGE_PREFIX + camera: image for camera in cameras},
-        fmt.ACTION: vector(_ACTION_NAMES),
-        fmt.REWARD: scalar("float32"),
-        fmt.DONE: scalar("bool"),
-        fmt.TRUNCATED: scalar("bool"),
-        fmt.SUCCESS: scalar("bool"),
-        fmt.PENALTY: scalar("float32"),
-        fmt.INTERVENTION: scalar("float32"),
-        **fmt.INDEX_FEATURES,
-    }
-
-
-def _table(columns: Mapping[str, NDArray[Any]], features: Mapping[str, dict[str, Any]]) -> pa.Table:
-    """Vectors as fixed-size lists, shape (1,) as scalars, no video columns: what LeRobot casts to `features`."""
-    arrays = {}
-    for key, feature in features.items():
-        if feature["dtype"] == "video":
-            continue
-        kind = pa.bool_() if feature["dtype"] == "bool" else pa.from_numpy_dtype(feature["dtype"])
-        flat = pa.array(columns[key].ravel(), kind)
-        arrays[key] = (
-            flat if feature["shape"] == [1] else pa.FixedSizeListArray.from_arrays(flat, feature["shape"][0])
-        )
-    return pa.table(arrays)
-
-
-def _task_table(task: str) -> pa.Table:
-    """Column task_index with `task` as pandas index, which LeRobot looks tasks up by."""
-    index = {"index_columns": ["task"], "column_indexes": [], "pandas_version": "2.0.0", "creator": {}}
-    kinds = (("task_index", "int64", "int64"), ("task", "unicode", "object"))
-    index["columns"] = [
-        {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": numpy, "metadata": None}
-        for name, kind, numpy in kinds
-    ]
-    table = pa.table({"task_index": pa.array([0], pa.int64()), "task": [task]})
-    return table.replace_schema_metadata({"pandas": json.dumps(index)})
-
-
 def _commit(path: Path, write: Callable[[Path], object]) -> None:
     """`write(temporary)`, then sync and rename: `path` is whole or absent, never half written."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -300,12 +232,3 @@ def _commit(path: Path, write: Callable[[Path], object]) -> None:
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
-
-
-def _summary(features: Mapping[str, dict[str, Any]]) -> str:
-    shown = (
-        f"{key} {f['dtype']}{tuple(f['shape'])}"
-        for key, f in features.items()
-        if key not in fmt.INDEX_FEATURES
-    )
-    return "{" + ", ".join(shown) + "}"

@@ -67,7 +67,7 @@ class HumanLikePicker:
 def recorded(
     spec: EnvSpec, *, episodes: int, seed: int, cameras: bool, cache_dir: Path, log: logging.Logger = logger
 ) -> Path:
-    """The folder of a dataset of `episodes` successful demonstrations, recorded now unless it is in the cache.
+    """The folder of a dataset of `episodes` successful demonstrations, recorded now or found in the cache.
 
     cameras: with video, at the render quality of `spec`. The same arguments give the same actions.
     """

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from hil_rllib.data.lerobot_format import DatasetError, check_not_lfs_pointer
+from hil_rllib.data.lerobot_format import DOWNLOAD_AGAIN, DatasetError, check_not_lfs_pointer
 
 Frames = NDArray[np.uint8]
 
@@ -27,9 +29,8 @@ def decode(path: Path, count: int, start_s: float = 0.0, whole_file: bool = Fals
         DatasetError: file missing, a Git LFS pointer, damaged, or with fewer frames than asked for
             (with whole_file: with more, too).
     """
-    remedy = "Download the dataset again; a local one was damaged where it was made."
     if not path.is_file():
-        raise DatasetError(path, "this video is missing.", remedy)
+        raise DatasetError(path, "this video is missing.", DOWNLOAD_AGAIN)
     check_not_lfs_pointer(path)
     frames: list[Frames] = []
     try:
@@ -41,23 +42,25 @@ def decode(path: Path, count: int, start_s: float = 0.0, whole_file: bool = Fals
             for frame in container.decode(stream):
                 if frame.time is not None and frame.time < start_s - TIMESTAMP_TOLERANCE_S:
                     continue
-                frames.append(frame.to_ndarray(format="rgb24"))
+                frames.append(_rgb(frame))
                 if len(frames) == count + whole_file:
                     break
     except (av.FFmpegError, IndexError, OSError) as error:
-        raise DatasetError(path, f"cannot be decoded as video ({error}).", remedy) from error
+        raise DatasetError(path, f"cannot be decoded as video ({error}).", DOWNLOAD_AGAIN) from error
     if len(frames) != count:
         held = f"more than {count}" if len(frames) > count else str(len(frames))
         raise DatasetError(
-            path, f"holds {held} frames from {start_s:g} s on where the data has {count} rows.", remedy
+            path,
+            f"holds {held} frames from {start_s:g} s on where the data has {count} rows.",
+            DOWNLOAD_AGAIN,
         )
     return np.stack(frames)
 
 
 def decode_image(data: bytes) -> Frames:
     """One compressed image (PNG, JPEG) → (H, W, 3)."""
-    with av.open(io.BytesIO(data)) as container:
-        return next(container.decode(video=0)).to_ndarray(format="rgb24")
+    with av.open(io.BytesIO(data), "r") as container:
+        return _rgb(next(container.decode(video=0)))
 
 
 def write_codec() -> str:
@@ -71,14 +74,18 @@ def encode(path: Path, frames: Frames, fps: int) -> None:
     options = {"crf": CRF[encoder], "preset": "veryfast" if encoder == "libx264" else "8"}
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream(encoder, rate=Fraction(fps), options=options)
+        assert isinstance(stream, VideoStream)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.gop_size = GOP
         for image in frames:
-            container.mux(
-                stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24"))
-            )
+            frame = VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            container.mux(stream.encode(frame))
         container.mux(stream.encode())
+
+
+def _rgb(frame: VideoFrame) -> Frames:
+    return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
 
 
 def _encoder() -> str:
