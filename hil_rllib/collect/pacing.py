@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +12,34 @@ import gymnasium
 
 from hil_rllib.contract import RERECORD, SUCCESS, EpisodeEnd
 
+logger = logging.getLogger(__name__)
+
 STEP_INTERVAL_MS = "step_interval_ms"  # in `info`: from the end of the previous step (or reset) to this one's
+
+
+def claim_priority() -> str:
+    """Ask the system to run this thread, and threads it starts from now on, ahead of all others.
+
+    Sleeping precisely is not enough on a machine whose cores are all busy: the step is late because nobody
+    wakes it. On two saturated cores p99 of the interval at 10 Hz was 185 ms as is, 109 ms with niceness -10,
+    and 100.4 ms with real-time scheduling; busy waiting over the last 5 ms only brought it to 121 ms.
+    Call it once in the process that steps a paced env, before the env is made, so that the renderer's
+    threads have it too.
+
+    Returns what was granted: "real-time", "high" or "normal". Ordinary users get "normal" unless the system
+    allows more (`ulimit -r`, CAP_SYS_NICE); then the learner should run with a raised niceness instead.
+    """
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+        return "real-time"
+    except (OSError, AttributeError):  # not permitted; not Linux
+        pass
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, -10)
+        return "high"
+    except (OSError, AttributeError):
+        logger.info("No priority for the operator's process: the system does not permit it.")
+        return "normal"
 
 
 class OperatorWrapper(gymnasium.Wrapper):

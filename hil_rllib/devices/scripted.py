@@ -161,7 +161,8 @@ def _command(motion: np.ndarray, gripper: Gripper) -> Command:
 
 def _in_hand(env: gymnasium.Env) -> bool:
     scene: Any = env.unwrapped
-    return scene.gripper > GRIPPER_CLOSED / 2 and np.linalg.norm(scene.tcp_pos - scene.block_pos) < IN_HAND_M
+    closed = scene.gripper > GRIPPER_CLOSED / 2
+    return bool(closed and np.linalg.norm(scene.tcp_pos - scene.block_pos) < IN_HAND_M)
 
 
 def _progress(env: gymnasium.Env) -> float:

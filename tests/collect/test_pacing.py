@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import os
 import time
 
 import gymnasium
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from hil_rllib.collect.pacing import STEP_INTERVAL_MS, OperatorWrapper
+from hil_rllib.collect.pacing import STEP_INTERVAL_MS, OperatorWrapper, claim_priority
 from hil_rllib.contract import RERECORD, SUCCESS, EpisodeEnd
 
 
@@ -146,3 +148,26 @@ def test_what_lives_as_long_as_the_env_is_closed_with_it_once():
     env.close()
     env.close()
     assert closed == [1]
+
+
+def _claim() -> tuple[str, int, int]:
+    granted = claim_priority()
+    return granted, os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setscheduler"), reason="scheduling classes are Linux's")
+def test_priority_is_what_it_says_it_is():
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:  # scheduling is per thread: this one ends here
+        granted, scheduler, niceness = thread.submit(_claim).result()
+    assert (scheduler == os.SCHED_RR) == (granted == "real-time")
+    assert (niceness == -10) == (granted == "high")
+    assert os.sched_getscheduler(0) != os.SCHED_RR
+
+
+def test_priority_that_is_not_permitted_is_done_without(monkeypatch):
+    def refuse(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse, raising=False)
+    monkeypatch.setattr(os, "setpriority", refuse)
+    assert claim_priority() == "normal"
