@@ -8,10 +8,22 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ray
+from ray import tune
+
+from envs.gl import require_headless_gl
 from hil_rllib.config import Config, ConfigError, load_config
+from hil_rllib.data.demos import load_demos
+from hil_rllib.data.lerobot_format import DatasetError
+from hil_rllib.devices import DeviceUnavailable, check_device
+from hil_rllib.logs import quiet
+from hil_rllib.models.weights import find_weights
+from hil_rllib.progress import ProgressLine, RunStopper
+from hil_rllib.sac.config import OPERATOR_RESOURCE, HILSACConfig, demo_options
 
 CONFIG_FILE, SUMMARY_FILE, TRIAL = "config.yaml", "summary.json", "trial"
 
@@ -19,12 +31,13 @@ CONFIG_FILE, SUMMARY_FILE, TRIAL = "config.yaml", "summary.json", "trial"
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 2 bad input, 130 stopped by Ctrl-C with a last checkpoint written."""
     args = parse_args(argv)
+    quiet()
     try:
         config = load_config(args.config, args.overrides)
         run_dir = Path(config.run.dir).resolve()
         checkpoint = prepare_run_dir(run_dir, config, resume=args.resume)
-        check_ingredients(config)
-    except (ConfigError, OSError, ValueError) as error:
+        config = check_ingredients(config, run_dir)
+    except (ConfigError, DatasetError, DeviceUnavailable, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return train(config, run_dir, checkpoint)
@@ -83,40 +96,29 @@ def config_differences(old: Config, new: Config) -> list[str]:
     ]
 
 
-def check_ingredients(config: Config) -> None:
-    """Fail now, in plain words, over what would otherwise fail later in some worker process."""
-    from hil_rllib.devices import check_device
+def check_ingredients(config: Config, run_dir: Path) -> Config:
+    """Fail now, in plain words, over what would otherwise fail later in some worker process.
 
+    Returns the config as the workers need it: the demonstrations as a folder on this machine, absolute paths.
+    """
     check_device(config.operator.device)
-    if (config.env.image_obs or config.demos.frames == "rerendered") and config.env.image_obs:
-        from envs.gl import require_headless_gl
-
-        require_headless_gl()
     if config.env.image_obs:
-        from hil_rllib.models.weights import find_weights
-
+        require_headless_gl()
         if config.encoder.weights != "random":
             find_weights(config.encoder.weights)
+    source = config.demos.source
+    if source != "none":
+        source = str(load_demos(source, **demo_options(config)).source)
+    return replace(
+        config, run=replace(config.run, dir=str(run_dir)), demos=replace(config.demos, source=source)
+    )
 
 
 def train(config: Config, run_dir: Path, checkpoint: Path | None) -> int:
     """Run the experiment under Ray Tune; TensorBoard files, checkpoints and summary land in run_dir."""
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # our progress line, not Tune's table
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # ours lets the trial end with a checkpoint
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "0")
-    import ray
-    from ray import tune
-
-    from hil_rllib.progress import ProgressLine, RunStopper
-    from hil_rllib.sac.config import OPERATOR_RESOURCE, HILSACConfig
-
-    if "RAY_ADDRESS" in os.environ:
-        ray.init(log_to_driver=True, logging_level="ERROR")
-    else:
-        cpus = max(len(os.sched_getaffinity(0)), 1 + config.runners.autonomous)
-        ray.init(
-            num_cpus=cpus, resources={OPERATOR_RESOURCE: 1}, include_dashboard=False, logging_level="ERROR"
-        )
+    start_ray(config)
     algorithm = HILSACConfig.from_config(config)
     algorithm.restore_from = str(checkpoint) if checkpoint else None
 
@@ -152,6 +154,16 @@ def train(config: Config, run_dir: Path, checkpoint: Path | None) -> int:
     (run_dir / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + "\n")
     print(json.dumps(summary, indent=2))
     return 130 if stopper.interrupted else 0
+
+
+def start_ray(config: Config) -> None:
+    """Join the cluster of RAY_ADDRESS, or start one on this machine that has the operator's seat."""
+    common = {"logging_level": "ERROR", "runtime_env": {"worker_process_setup_hook": "hil_rllib.logs.quiet_worker"}}
+    if "RAY_ADDRESS" in os.environ:
+        ray.init(**common)
+        return
+    cpus = max(len(os.sched_getaffinity(0)), 1 + config.runners.autonomous)
+    ray.init(num_cpus=cpus, resources={OPERATOR_RESOURCE: 1}, include_dashboard=False, **common)
 
 
 def summarise(metrics: dict[str, Any], config: Config, seconds: float) -> dict[str, Any]:

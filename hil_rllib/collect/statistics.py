@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ class Statistics:
         self._recent: deque[tuple[bool, _Running]] = deque(maxlen=WINDOW)
         self._intervals_ms: deque[float] = deque(maxlen=600)
         self._staleness: deque[int] = deque(maxlen=WINDOW)
+        self._rates = (0.0, 0.0)
         self._rate_since = (time.monotonic(), 0, 0)  # clock, env steps, updates
 
     def add(self, episode: SingleAgentEpisode, newest_weights: int) -> None:
@@ -59,18 +60,19 @@ class Statistics:
         """All `hil/…` values of this moment."""
         clock, steps_before, updates_before = self._rate_since
         elapsed = time.monotonic() - clock
+        if elapsed > 1.0:
+            self._rates = ((env_steps - steps_before) / elapsed, (updates - updates_before) / elapsed)
+            self._rate_since = (time.monotonic(), env_steps, updates)
         values: dict[str, float] = {
             "env_steps": env_steps,  # steps stored, in the run's lifetime
             "updates": updates,  # gradient updates within the UTD budget
+            "env_steps_per_s": self._rates[0],  # over the last second
+            "updates_per_s": self._rates[1],
             "episodes": self.episodes,
             "human_seconds": self.human_steps * CONTROL_DT,  # [s] the person's hands were on the robot
             "online_ring": online,  # transitions that can be sampled
             "demo_ring": demo,
         }
-        if elapsed > 1.0:
-            values["env_steps_per_s"] = (env_steps - steps_before) / elapsed
-            values["updates_per_s"] = (updates - updates_before) / elapsed
-            self._rate_since = (time.monotonic(), env_steps, updates)
         if self._recent:
             steps = sum(r.steps for _, r in self._recent)
             values["success_rate"] = float(
@@ -101,13 +103,14 @@ class Evaluations:
     """Greedy evaluations so far, and whether they end the run."""
 
     passed_in_row: int = 0
+    latest: dict[str, float] = field(default_factory=dict)  # `evaluation/…`, repeated until there is a newer one
 
-    def add(self, results: Sequence[Any], at_steps: int, target: float | None) -> dict[str, float]:
-        """Metrics of one evaluation, `evaluation/…`. results: `EpisodeResult`s; target: stop.success."""
+    def add(self, results: Sequence[Any], at_steps: int, target: float | None) -> None:
+        """Take in one evaluation. results: `EpisodeResult`s; target: stop.success."""
         success = float(np.mean([r.success for r in results]))
         reached = target is not None and success >= target
         self.passed_in_row = self.passed_in_row + 1 if reached else 0
-        return {
+        self.latest = {
             "success": success,  # fraction of episodes solved, [0, 1]
             "episodes": len(results),
             "episode_steps": float(np.mean([r.steps for r in results])),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -58,14 +59,11 @@ class HILSAC(SAC):
             time.sleep(0.002)  # [s] nothing owed: wait for the runners
 
         self._evaluate_when_due()
-        counts = {
-            "env_steps": self.env_steps,
-            "updates": self.updates,
-            "online": len(self.online),
-            "demo": len(self.demo),
-        }
-        for name, value in self.stats.metrics(**counts).items():
-            self.metrics.log_value(("hil", name), value, window=1)
+        counts = {"env_steps": self.env_steps, "updates": self.updates}
+        values = self.stats.metrics(**counts, online=len(self.online), demo=len(self.demo))
+        for section, named in (("hil", values), ("evaluation", self.evaluations.latest)):
+            for name, value in named.items():
+                self.metrics.log_value((section, name), value, window=1)
 
     def _store(self, group: Group, episode: SingleAgentEpisode) -> None:
         """One fragment to the rings: all of it online, what the person did to the demonstrations too."""
@@ -130,9 +128,7 @@ class HILSAC(SAC):
             wait = None if self.lockstep or now else 0.0
             done, _ = ray.wait([self._evaluation], timeout=wait)
             if done:
-                results = self.evaluations.add(ray.get(done[0]), self._evaluated_at, self.hil.stop.success)
-                for name, value in results.items():
-                    self.metrics.log_value(("evaluation", name), value, window=1)
+                self.evaluations.add(ray.get(done[0]), self._evaluated_at, self.hil.stop.success)
                 self._evaluation = None
 
     def step(self) -> dict[str, Any]:
@@ -240,7 +236,5 @@ class HILSAC(SAC):
 
 
 def learner_threads() -> int:
-    """All cores of the machine. Ray would leave the learner one; the runners are short of work meanwhile."""
-    import os
-
-    return len(os.sched_getaffinity(0))
+    """Cores of this machine less one for the runner beside it: two busy threads on one core lose more than they gain."""
+    return max(1, len(os.sched_getaffinity(0)) - 1)

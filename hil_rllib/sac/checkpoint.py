@@ -1,7 +1,7 @@
 """What a checkpoint holds beside RLlib's own state: rings, counters, random state.
 
 RLlib saves networks, targets, temperature (a module parameter) and optimisers. The rings are shards in
-the trial's folder, `replay/`; the checkpoint holds the cursor into them.
+the run's folder, `replay/`; the checkpoint holds the cursor into them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COUNTERS = ("env_steps", "updates", "pushes")
 
 def save_run(algorithm: HILSAC, checkpoint: Path) -> None:
     """Add our part to a checkpoint that RLlib has just written."""
-    replay = Path(algorithm.logdir) / "replay"
+    replay = Path(algorithm.hil.run.dir) / "replay"
     for name in RINGS:
         saved = algorithm.saved_rings.get(name)
         algorithm.saved_rings[name] = save_ring(getattr(algorithm, name), replay, name, saved)
@@ -76,6 +76,6 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
 
 
 def replay_folder(checkpoint: Path, state: dict[str, Any]) -> Path:
-    """Where the shards lie: beside the checkpoint as Tune keeps it, else where they were written."""
-    beside = checkpoint.parent / "replay"
+    """Where the shards lie: in the run's folder, also if that was moved, else where they were written."""
+    beside = checkpoint.parent.parent / "replay"
     return beside if beside.is_dir() else Path(state["replay"])

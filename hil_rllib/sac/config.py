@@ -13,9 +13,10 @@ from ray.tune.registry import register_env
 
 from hil_rllib.collect.encode import EncodeFrames
 from hil_rllib.collect.intervention import InterventionConnector, operator_connector
-from hil_rllib.collect.pacing import OperatorWrapper
+from hil_rllib.collect.pacing import OperatorWrapper, claim_priority
 from hil_rllib.config import Config, EnvSection
 from hil_rllib.contract import ACTION_DIM
+from hil_rllib.data.offline_input import LeRobotOfflineData
 from hil_rllib.devices import device_class
 from hil_rllib.sac.learner import HILSACLearner
 from hil_rllib.sac.module import HILSACModule
@@ -65,9 +66,11 @@ class HILSACConfig(SACConfig):
         config.debugging(seed=hil.run.seed, log_level="ERROR")
         config.reporting(metrics_num_episodes_for_smoothing=20)
         if hil.demos.source != "none":
-            from hil_rllib.data.offline_input import LeRobotOfflineData
-
-            config.offline_data(input_=hil.demos.source, offline_data_class=LeRobotOfflineData)
+            config.offline_data(
+                input_=hil.demos.source,
+                input_read_method_kwargs=demo_options(hil),
+                offline_data_class=LeRobotOfflineData,
+            )
         return config
 
     def operator(self) -> AlgorithmConfig:
@@ -116,8 +119,12 @@ class HILSACConfig(SACConfig):
 
 def make_env(env_config: Any) -> gym.Env:
     """RLlib's env creator. env_config: `hil_env` (EnvSection), and for the operator's env its pacing."""
-    env = build_env(env_config["hil_env"])
-    return OperatorWrapper(env, hz=env_config["operator_hz"]) if env_config.get("operator") else env
+    if not env_config.get("operator"):
+        return build_env(env_config["hil_env"])
+    hz = env_config["operator_hz"]
+    if hz is not None:
+        claim_priority()  # before the env is made: the renderer's threads inherit it
+    return OperatorWrapper(build_env(env_config["hil_env"]), hz=hz)
 
 
 def build_env(cfg: EnvSection) -> gym.Env:
@@ -127,14 +134,9 @@ def build_env(cfg: EnvSection) -> gym.Env:
     """
     import envs  # noqa: F401  (registers the ids in this process)
 
-    options = {"render_quality": cfg.render_quality, "reward_type": cfg.reward_type}
+    # tests/envs run the checker; here it would cost the first step of every runner.
     env = gym.make(
-        cfg.id,
-        image_obs=cfg.image_obs,
-        random_block_position=cfg.random_block_position,
-        max_episode_steps=cfg.max_episode_steps,
-        disable_env_checker=True,  # tests/envs run it; it would cost the first step of every runner
-        **options,
+        cfg.id, max_episode_steps=cfg.max_episode_steps, disable_env_checker=True, **env_options(cfg)
     )
     if env.action_space.shape != (ACTION_DIM,):
         raise ValueError(
@@ -142,6 +144,29 @@ def build_env(cfg: EnvSection) -> gym.Env:
             f"({ACTION_DIM},): 3 of motion and the gripper. Use the wrapped id, such as hil/PandaPickCube-v0."
         )
     return env
+
+
+def env_options(cfg: EnvSection) -> dict[str, Any]:
+    """The environment's own keyword arguments."""
+    return {
+        "image_obs": cfg.image_obs,
+        "random_block_position": cfg.random_block_position,
+        "reward_type": cfg.reward_type,
+        "render_quality": cfg.render_quality,
+    }
+
+
+def demo_options(hil: Config) -> dict[str, Any]:
+    """Keyword arguments of `load_demos`, beside the source."""
+    return {
+        "env": {"id": hil.env.id, "kwargs": env_options(hil.env)},
+        "image_obs": hil.env.image_obs,
+        "frames": hil.demos.frames,
+        "fallback": hil.demos.fallback,
+        "fallback_episodes": hil.demos.scripted_episodes,
+        "episodes": hil.demos.episodes,
+        "seed": hil.run.seed,
+    }
 
 
 def encode_connector(hil: Config) -> list[EncodeFrames]:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from hil_rllib.collect.encode import FrameEncoder
 from hil_rllib.config import Config
+from hil_rllib.data.offline_input import LeRobotOfflineData
 from hil_rllib.data.replay import Fragment
-
-if TYPE_CHECKING:
-    from hil_rllib.data.offline_input import LeRobotOfflineData
 
 
 def demo_fragments(offline_data: LeRobotOfflineData, hil: Config) -> Iterator[Fragment]:

@@ -1,0 +1,23 @@
+"""Logging of the driver and of every Ray worker: our own messages, and others' only where they matter."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+
+def quiet() -> None:
+    """Our INFO and others' errors; RLlib's migration notes and deprecations of its own calls are no news."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    for name in ("hil_rllib", "envs"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    for name in ("ray.rllib", "ray.tune", "ray._common.deprecation", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module="gymnasium")
+
+
+def quiet_worker() -> None:
+    """The same in a Ray worker; the driver has reported the demonstrations already."""
+    quiet()
+    logging.getLogger("hil_rllib.data").setLevel(logging.WARNING)
