@@ -43,7 +43,8 @@ def test_scalars_mean_what_they_look_like(write) -> None:
     """YAML 1.1 would read 1e-3 as text and off as false."""
     config = load_config(
         write(
-            "sac: {critic_lr: 1e-3}\nstop: {success: null, env_steps: 1e5}\ndemos: {source: none}\nrun: {dir: off}\n"
+            "sac: {critic_lr: 1e-3}\nstop: {success: null, env_steps: 1e5}\n"
+            "demos: {source: none}\nrun: {dir: off}\n"
         )
     )
     assert config.sac.critic_lr == 0.001
