@@ -169,16 +169,15 @@ class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     def _place_fingers(self, gripper: float) -> None:
         """Let the fingers move to where `gripper` holds them, then put everything else back."""
-        free_body = self.model.joint("block").qposadr[0] if self.model.njnt else 0
-        before = self.data.qpos.copy()
+        free = np.flatnonzero(self.model.jnt_type == mujoco.mjtJoint.mjJNT_FREE)
+        fingers = slice(ARM_JOINTS, self.model.jnt_qposadr[free[0]])  # between the arm and the first loose object
+        start = self.data.qpos.copy()
         self.data.ctrl[self._gripper_id] = gripper
         self._advance(5 * PHYSICS_STEPS)
-        fingers = self.data.qpos[ARM_JOINTS:free_body].copy()
+        start[fingers] = self.data.qpos[fingers]
         mujoco.mj_resetData(self.model, self.data)
-        self.data.qpos[:] = before
-        self.data.qpos[ARM_JOINTS:free_body] = fingers
-        mujoco.mj_forward(self.model, self.data)
-        self.data.mocap_pos[0] = self._tcp
+        self.data.qpos[:] = start
+        self._home_robot()
         self.data.ctrl[self._gripper_id] = gripper
 
     def _move_target(self, motion: NDArray[np.float64]) -> None:
