@@ -1,0 +1,184 @@
+"""Every way a dataset can be broken gives one error that names the file and says what to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import lerobot_samples as samples
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hil_rllib.data.alignment import align
+from hil_rllib.data.lerobot_format import DatasetError
+from hil_rllib.data.lerobot_reader import open_dataset
+from hil_rllib.data.lerobot_writer import LeRobotWriter
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+PARQUET = "data/chunk-000/episode_000001.parquet"
+VIDEO = "videos/chunk-000/observation.images.wrist/episode_000001.mp4"
+INFO, EPISODES = "meta/info.json", "meta/episodes.jsonl"
+
+
+def replace_text(file: str, old: str, new: str) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        text = (root / file).read_text()
+        assert old in text
+        (root / file).write_text(text.replace(old, new))
+
+    return change
+
+
+def cut(file: str, keep: float) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        data = (root / file).read_bytes()
+        (root / file).write_bytes(data[: int(len(data) * keep)])
+
+    return change
+
+
+def pointer(file: str) -> Callable[[Path], None]:
+    return lambda root: (root / file).write_text(POINTER) and None
+
+
+def edit_table(change: Callable[[pa.Table], pa.Table]) -> Callable[[Path], None]:
+    return lambda root: pq.write_table(change(pq.read_table(root / PARQUET)), root / PARQUET)
+
+
+def nan_action(table: pa.Table) -> pa.Table:
+    actions = np.stack(table["action"].to_numpy())
+    actions[3, 1] = np.nan
+    column = pa.FixedSizeListArray.from_arrays(pa.array(actions.ravel()), 4)
+    return table.set_column(table.column_names.index("action"), "action", column)
+
+
+CASES: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "no info.json": (lambda root: (root / INFO).unlink(), INFO, "holds no LeRobot dataset"),
+    "broken info.json": (cut(INFO, 0.5), INFO, "not a LeRobot info file"),
+    "unknown version": (replace_text(INFO, "v2.1", "v1.6"), INFO, "'v1.6'; v2.1 and v3.0 can be read"),
+    "wrong entry": (replace_text(INFO, '"fps": 10', '"fps": "ten"'), INFO, "wrong type"),
+    "pointer for info": (pointer(INFO), INFO, "git lfs pull"),
+    "pointer for parquet": (pointer(PARQUET), PARQUET, "git lfs pull"),
+    "pointer for video": (pointer(VIDEO), VIDEO, "git lfs pull"),
+    "missing parquet": (lambda root: (root / PARQUET).unlink(), PARQUET, "missing"),
+    "missing video": (lambda root: (root / VIDEO).unlink(), VIDEO, "missing"),
+    "missing episode list": (lambda root: (root / EPISODES).unlink(), EPISODES, "not found"),
+    "broken episode list": (
+        replace_text(EPISODES, "length", "size"),
+        EPISODES + ":1",
+        "not an episode entry",
+    ),
+    "truncated parquet": (cut(PARQUET, 0.6), PARQUET, "perhaps cut off"),
+    "truncated video": (cut(VIDEO, 0.6), VIDEO, "cannot be decoded"),
+    "empty video": (cut(VIDEO, 0.0), VIDEO, "cannot be decoded"),
+    "total_frames wrong": (replace_text(INFO, '"total_frames": 48', '"total_frames": 50'), INFO, "2 and 48"),
+    "too many rows": (edit_table(lambda t: pa.concat_tables([t, t])), PARQUET, "48 rows of episode 1"),
+    "short episode": (
+        edit_table(lambda t: t.slice(0, 20)),
+        PARQUET,
+        "20 rows of episode 1 where meta/ says 24",
+    ),
+    "video too short": (
+        lambda root: samples.video.encode(
+            root / VIDEO, samples.smooth_frames(np.random.default_rng(), 20), 10
+        ),
+        VIDEO,
+        "holds 20 frames",
+    ),
+    "video too long": (
+        lambda root: samples.video.encode(
+            root / VIDEO, samples.smooth_frames(np.random.default_rng(), 30), 10
+        ),
+        VIDEO,
+        "more than 24 frames",
+    ),
+    "video of another size": (
+        lambda root: samples.video.encode(
+            root / VIDEO, samples.smooth_frames(np.random.default_rng(), 24, 64), 10
+        ),
+        PARQUET,
+        "(64, 64)",
+    ),
+    "missing column": (
+        edit_table(lambda t: t.drop_columns(["action"])),
+        PARQUET,
+        "lacks the column 'action'",
+    ),
+    "NaN in an action": (edit_table(nan_action), PARQUET, "'action' is NaN or infinite in 1 rows"),
+    "7-D action": (
+        replace_text(
+            INFO, '"action": {"dtype": "float32", "shape": [4]', '"action": {"dtype": "float32", "shape": [7]'
+        ),
+        INFO,
+        "(4,) fits",
+    ),
+    "no reward": (replace_text(INFO, "next.reward", "reward"), INFO, "no feature 'next.reward'"),
+}
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return samples.write_v21(tmp_path_factory.mktemp("sound") / "set")
+
+
+def copy_of(dataset: Path, to: Path) -> Path:
+    for file in dataset.rglob("*"):
+        if file.is_file():
+            target = to / file.relative_to(dataset)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(file.read_bytes())
+    return to
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_broken_dataset_is_named(case: str, sound: Path, tmp_path: Path):
+    breaking, file, words = CASES[case]
+    root = copy_of(sound, tmp_path / "set")
+    breaking(root)
+    with pytest.raises(DatasetError) as error:
+        align(open_dataset(str(root)), frames=True)
+    assert str(error.value).startswith(str(root / file)), error.value
+    assert words in str(error.value)
+    assert error.value.remedy in str(error.value)
+    assert error.value.remedy.endswith(".")
+
+
+def test_sound_dataset_is_read_whole(sound: Path):
+    demos, report = align(open_dataset(str(sound)), frames=True)
+    assert [len(demo) for demo in demos] == [23, 23]
+    assert report.shifted
+    assert all(demo.frames is not None and demo.frames["wrist"].shape == (24, 128, 128, 3) for demo in demos)
+
+
+@pytest.mark.parametrize("path", ["/no/such/folder", "not_a_folder"])
+def test_missing_folder_is_named_and_the_hub_not_asked(path: str):
+    with pytest.raises(DatasetError, match=f"{path}.*owner/name"):
+        open_dataset(path)
+
+
+def test_episode_that_is_not_there_is_named(sound: Path):
+    with pytest.raises(DatasetError, match="0 to 1, and no episode 5"):
+        align(open_dataset(str(sound)), episodes=[0, 5])
+
+
+def test_recording_without_finished_episode_says_so(tmp_path: Path):
+    LeRobotWriter(tmp_path / "set", cameras=())
+    with pytest.raises(DatasetError, match="finished no episode"):
+        open_dataset(str(tmp_path / "set"))
+
+
+def test_info_of_v30_that_promises_more_than_there_is_is_refused(tmp_path: Path):
+    states, actions = samples.env_episode(np.random.default_rng(0))
+    writer = LeRobotWriter(tmp_path, cameras=(), environment_state=False)
+    for state, action in zip(states, actions, strict=False):
+        writer.add_step(
+            {"agent_pos": state}, action, reward=0, terminated=False, truncated=False, success=False
+        )
+    writer.end_episode()
+    info = json.loads((tmp_path / INFO).read_text())
+    (tmp_path / INFO).write_text(json.dumps(info | {"total_episodes": 2}))
+    with pytest.raises(DatasetError, match="says 2 episodes"):
+        open_dataset(str(tmp_path))

@@ -1,0 +1,57 @@
+"""`python -m hil_rllib.replay`: what it prints and how it ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from test_demos import failing_set
+
+from hil_rllib.replay import main, parse_episodes
+
+
+def test_real_episodes_succeed_at_their_last_frame(real_demos: Path, capsys: pytest.CaptureFixture[str]):
+    assert main([str(real_demos), "--episodes", "5,8-9", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["episode"] for line in lines] == [5, 8, 9]
+    keys = ["episode", "success", "frames", "end_frame", "tcp_error_mm_median", "tcp_error_mm_max"]
+    for line in lines:
+        assert list(line) == keys
+        assert line["success"] is True
+        assert line["end_frame"] == line["frames"] - 1
+        assert line["tcp_error_mm_median"] <= 0.1
+
+
+@pytest.mark.slow
+def test_all_real_episodes_succeed_at_their_last_frame(real_demos: Path, capsys: pytest.CaptureFixture[str]):
+    assert main([str(real_demos), "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 30
+    assert all(x["end_frame"] == x["frames"] - 1 and x["tcp_error_mm_median"] <= 0.1 for x in lines)
+
+
+def test_failing_episode_gives_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = failing_set(tmp_path / "set", 1)
+    assert main([str(folder)]) == 1
+    out = capsys.readouterr().out
+    assert "no success" in out
+    assert out.endswith("0/1 episodes succeed\n")
+
+
+def test_unusable_dataset_gives_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path}/meta/info.json: not found")
+
+
+@pytest.mark.parametrize(("text", "episodes"), [("3", [3]), ("0-2", [0, 1, 2]), ("0-1,7", [0, 1, 7])])
+def test_episode_ranges(text: str, episodes: list[int]):
+    assert parse_episodes(text) == episodes
+
+
+@pytest.mark.parametrize("text", ["", "a", "3-1", "-1", "1-", "1,,2"])
+def test_nonsense_episode_range_gives_exit_code_2(text: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as exit_:
+        main(["anywhere", f"--episodes={text}"])
+    assert exit_.value.code == 2
+    assert "names no episodes" in capsys.readouterr().err
