@@ -2,9 +2,9 @@
 
     python -m hil_rllib.replay DATASET [--episodes 0-29] [--env ID] [--json]
 
-DATASET is a local folder or a hub id. One line per episode: frames, the frame at which success came, median and
-maximal distance between recorded and replayed TCP. Exit code 0: every episode succeeds; 1: one does not; 2: the
-dataset cannot be used. Nothing is rendered.
+DATASET is a local folder or a hub id. One line per episode: frames, the frame at which success came, median
+and maximal distance between recorded and replayed TCP. Nothing is rendered. Exit code 0: every episode
+succeeds; 1: one does not; 2: the dataset cannot be used.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def features(
 
 
 def to_table(columns: Mapping[str, NDArray[Any]], features: Mapping[str, dict[str, Any]]) -> pa.Table:
-    """Vectors as fixed-size lists, shape (1,) as scalars, no video columns: LeRobot can cast it to `features`."""
+    """Vectors as fixed-size lists, shape (1,) as scalars, no videos: LeRobot can cast it to `features`."""
     arrays = {}
     for key, feature in features.items():
         if feature["dtype"] == "video":

@@ -127,7 +127,7 @@ def _end(episode: Episode, note: Note) -> tuple[bool, bool | None]:
     if done[:-1].any():
         raise DatasetError(
             episode.meta.data_path,
-            f"next.done is set in row {int(np.argmax(done))} of episode {episode.meta.index}, not in its last one.",
+            f"next.done is set in row {int(np.argmax(done))} of {len(done)} in episode {episode.meta.index}.",
             "Split the dataset into one episode per execution of the task.",
         )
     success = bool(columns[fmt.SUCCESS][-1]) if fmt.SUCCESS in columns else (True if rewarded else None)

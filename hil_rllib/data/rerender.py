@@ -26,8 +26,8 @@ from hil_rllib.data.lerobot_reader import LeRobotDataset
 logger = logging.getLogger(__name__)
 
 CACHE_VERSION = "1"  # raise when the frames' layout on disk changes
-# Of an episode's median. The real set stays below 0.011 mm; a single step in which the fingers touch something
-# may be off by a millimetre and recover (1.1 mm at most there).
+# Of an episode's median. The real set stays below 0.011 mm; a single step in which the fingers touch
+# something may be off by a millimetre and recover (1.1 mm at most there).
 TCP_TOLERANCE_MM = 1.0
 
 
