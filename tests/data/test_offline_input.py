@@ -35,7 +35,7 @@ class StatePolicy(TorchRLModule):
 
     def _forward(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
         parts = [batch[Columns.OBS][name] for name in ("agent_pos", "environment_state")]
-        return {Columns.ACTION_DIST_INPUTS: self.net(torch.cat(parts, -1))}
+        return {Columns.ACTION_DIST_INPUTS: self.net(torch.tanh(torch.cat(parts, -1)))}
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,7 @@ def config(cache: Path) -> BCConfig:
         .rl_module(rl_module_spec=RLModuleSpec(module_class=StatePolicy))
         .training(train_batch_size_per_learner=32, lr=1e-2)
         .learners(num_learners=0)
+        .debugging(seed=0)
         .offline_data(
             input_="scripted",
             input_read_method_kwargs=options,
