@@ -1,7 +1,7 @@
 """Simulated Panda tasks. Importing registers them with Gymnasium.
 
-    hil/PandaPickCubeBase-v0   action (7,), see `envs.panda.PandaEnv`
-    hil/PandaPickCube-v0       action (4,), see `envs.wrappers.EEActionWrapper`
+- `hil/PandaPickCubeBase-v0`: action (7,), see `envs.panda.PandaEnv`
+- `hil/PandaPickCube-v0`: action (4,), see `envs.wrappers.EEActionWrapper`
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import fast_simplification
 import numpy as np
 from numpy.typing import NDArray
 
-_SCALE = 100.0  # metres -> cm: in metres the collapse threshold is coarser than our parts (p99 error 5x larger)
+_SCALE = 100.0  # metres to cm; in metres the library's thresholds are too coarse (p99 error 5 times larger)
 _STALLED = 1.1  # times the asked faces: edge collapse cannot close holes, e.g. those of screws
 _CELL = 0.014  # of the diagonal: side of the cells that close them
 
@@ -17,7 +17,7 @@ def decimate(
     """Fewer triangles of nearly the same shape (quadric edge collapse).
 
     vertices: (V, 3) [m]; faces: (F, 3). Returns the same pair with about `max_faces` faces at most.
-    Mesh files repeat a vertex for each normal it has; without merging those first, every such seam would tear open.
+    Mesh files repeat a vertex for each normal it has; unless merged first, every such seam tears open.
     """
     points, triangles = _merge(np.asarray(vertices, np.float64), np.asarray(faces), cell=0.0)
     result = _collapse(points, triangles, max_faces)
@@ -39,15 +39,15 @@ def _collapse(
 def _merge(
     points: NDArray[np.float64], triangles: NDArray[np.integer], cell: float
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """Merge vertices at the same place, or within the same cube of side `cell` [m]; drop what becomes degenerate."""
+    """Merge vertices at the same place, or in the same cube of side `cell` [m]; drop faces that collapse."""
     place = np.floor((points - points.min(axis=0)) / cell) if cell else points
     _, index = np.unique(place, axis=0, return_inverse=True)
     index = index.reshape(-1)
     merged = np.zeros((index.max() + 1, 3))
     np.add.at(merged, index, points)
     merged /= np.bincount(index)[:, None]
-    triangles = index[triangles].astype(np.int32)
-    a, b, c = triangles.T
-    triangles = triangles[(a != b) & (b != c) & (c != a)]
-    _, first = np.unique(np.sort(triangles, axis=1), axis=0, return_index=True)
-    return merged, triangles[np.sort(first)]
+    merged_triangles: NDArray[np.int32] = index[triangles].astype(np.int32)
+    a, b, c = merged_triangles.T
+    merged_triangles = merged_triangles[(a != b) & (b != c) & (c != a)]
+    _, first = np.unique(np.sort(merged_triangles, axis=1), axis=0, return_index=True)
+    return merged, merged_triangles[np.sort(first)]

@@ -14,6 +14,7 @@ from envs.pick_cube import PandaPickCubeEnv
 _OPEN, _HOLD, _CLOSE = 0.0, 1.0, 2.0
 _ABOVE = 0.06  # [m] over the cube's centre before going down
 _GRASP_STEPS = 3  # control steps until the fingers hold
+_LOST = 0.04  # [m] between TCP and cube while lifting: it slipped, start over
 
 
 class _Phase(Enum):
@@ -61,11 +62,13 @@ class PickCubeExpert:
             self._phase = _Phase.GRASP
         if self._phase is _Phase.GRASP and self._grasped >= _GRASP_STEPS:
             self._phase = _Phase.LIFT
+        if self._phase is _Phase.LIFT and float(np.linalg.norm(offset)) > _LOST:
+            self.reset()
 
         gripper = _HOLD
         motion = np.zeros(3)
         if self._phase is _Phase.ABOVE:
-            motion = offset + (0.0, 0.0, _ABOVE)
+            motion = offset + np.array([0.0, 0.0, _ABOVE])
             gripper = _OPEN if self._env.gripper > 0.0 else _HOLD
         elif self._phase is _Phase.DOWN:
             motion = offset

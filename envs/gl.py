@@ -1,7 +1,7 @@
 """Which OpenGL can draw without a display, and its context.
 
-MuJoCo's own choice defaults to GLFW, which needs a screen. Here EGL is taken where a device answers, else OSMesa.
-`MUJOCO_GL` still overrides: `egl`, `osmesa` or `glfw`.
+MuJoCo's own choice defaults to GLFW, which needs a screen. Here EGL is taken where a device answers, else
+OSMesa. `MUJOCO_GL` still overrides: `egl`, `osmesa` or `glfw`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 _CHOICES = ("egl", "osmesa", "glfw")
 _INSTALL = (
-    "Install one of them, e.g. on Debian or Ubuntu `apt-get install libegl1 libgl1-mesa-dri libopengl0` (EGL) or "
-    "`apt-get install libosmesa6` (OSMesa), or use observations without images (image_obs=False)."
+    "Install one of them, e.g. on Debian or Ubuntu `apt-get install libegl1 libgl1-mesa-dri libopengl0` for EGL "
+    "or `apt-get install libosmesa6` for OSMesa, or do without images (image_obs=False)."
 )
 
 
@@ -42,8 +42,8 @@ def find_backend() -> str | None:
 
 
 def prefer_headless() -> None:
-    """Set `MUJOCO_GL` for a MuJoCo that is imported later, and Mesa's threads; leaves the user's own choices alone."""
-    # Small images: drawing threads gain nothing on idle cores and double the time beside a busy learner (ours).
+    """Set `MUJOCO_GL` for a MuJoCo imported later, and Mesa's threads; the user's own choices stay."""
+    # Images are small: drawing threads gain nothing on idle cores and double the time beside a busy learner.
     os.environ.setdefault("LP_NUM_THREADS", "0")
     backend = find_backend()
     if backend is not None and backend != "glfw":
@@ -51,13 +51,15 @@ def prefer_headless() -> None:
 
 
 def require_headless_gl() -> str:
-    """The backend's name, after drawing context creation succeeded once in this process.
+    """The backend's name, once a context could be made with it.
 
     Raises `HeadlessGLError`, which says what to install. Call it before any long work that will need images.
     """
     backend = find_backend()
     if backend is None:
-        raise HeadlessGLError(f"Images need OpenGL, but neither EGL (with a device) nor OSMesa was found. {_INSTALL}")
+        raise HeadlessGLError(
+            f"Images need OpenGL, but neither EGL (with a device) nor OSMesa is here. {_INSTALL}"
+        )
     _probe(backend)
     return backend
 
@@ -85,7 +87,8 @@ def _new_context(backend: str, width: int, height: int) -> Any:
             from mujoco.glfw import GLContext
         return GLContext(width, height)
     except Exception as error:  # PyOpenGL and the drivers raise a dozen unrelated types here
-        raise HeadlessGLError(f"OpenGL through '{backend}' is installed but does not work: {error}. {_INSTALL}") from error
+        message = f"OpenGL through '{backend}' is installed but does not work: {error}. {_INSTALL}"
+        raise HeadlessGLError(message) from error
 
 
 def _loads(library: str) -> bool:
@@ -108,6 +111,7 @@ def _egl_device_count() -> int:
         return 0
     if not address:
         return 0
-    query = ctypes.CFUNCTYPE(ctypes.c_uint, ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int))(address)
+    # EGLBoolean eglQueryDevicesEXT(EGLint max_devices, EGLDeviceEXT *devices, EGLint *num_devices)
+    signature = ctypes.CFUNCTYPE(ctypes.c_uint, ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int))
     count = ctypes.c_int(0)
-    return count.value if query(0, None, ctypes.byref(count)) else 0
+    return count.value if signature(address)(0, None, ctypes.byref(count)) else 0

@@ -3,8 +3,8 @@
     Λ = (J M⁻¹ Jᵀ)⁻¹            task-space inertia (6, 6)
     τ = Jᵀ Λ (ẍ − J M⁻¹ q̈) + q̈ + b
 
-ẍ (6,) is the task PD, q̈ (7,) the joint PD, b gravity and Coriolis forces. This is Khatib's law (1987) with the
-dynamically consistent null space written out, so that one 6 x 6 solve serves task and null space alike.
+ẍ (6,) is the task PD, q̈ (7,) the joint PD, b gravity and Coriolis forces. This is Khatib's law (1987) with
+the dynamically consistent null space written out, so that one 6 x 6 solve serves task and null space alike.
 Gains and the near-singular rule are those of gym-hil 0.1.14, whose torques it reproduces to rounding.
 """
 
@@ -49,10 +49,10 @@ class OpSpaceController:
         self._acceleration = np.zeros(6)
 
     def torque(self, pos: list[float], quat: list[float]) -> NDArray[np.float64]:
-        """(n,) joint torques [N m] towards the site pose `pos` [m], `quat` (w, x, y, z), both in the world frame.
+        """(n,) joint torques [N m] towards the site pose `pos` [m], `quat` (w, x, y, z), in the world frame.
 
-        Uses whatever kinematics and inertia `data` holds; like gym-hil, the caller does not refresh them between
-        physics steps, so they are those of the start of the last one.
+        Uses whatever kinematics and inertia `data` holds. Like gym-hil, the caller does not refresh them
+        between physics steps, so they are those of the start of the last one.
         """
         mujoco.mj_jacSite(self._model, self._data, self._linear, self._angular, self._site_id)
         mujoco.mj_fullM(self._model, self._full_mass, self._data.qM)
@@ -87,7 +87,7 @@ def solve_inertia(inverse_inertia: NDArray[np.float64], rhs: NDArray[np.float64]
 
 
 def rotation_error(mat: list[float], quat: list[float]) -> tuple[float, float, float]:
-    """Axis times angle [rad] of the rotation from `quat` (w, x, y, z) to `mat` (9, row-major), in the world frame."""
+    """Axis times angle [rad, world frame] of the rotation from `quat` (w, x, y, z) to `mat` (9, row-major)."""
     w, x, y, z = mat_to_quat(mat)
     dw, dx, dy, dz = quat
     ew = w * dw + x * dx + y * dy + z * dz
@@ -102,7 +102,7 @@ def rotation_error(mat: list[float], quat: list[float]) -> tuple[float, float, f
 
 
 def mat_to_quat(mat: list[float]) -> tuple[float, float, float, float]:
-    """Unit quaternion (w, x, y, z) of a rotation matrix (9, row-major), by its largest component (Shepperd 1978)."""
+    """Unit quaternion (w, x, y, z) of a rotation matrix (9, row-major). Source: Shepperd 1978."""
     m00, m01, m02, m10, m11, m12, m20, m21, m22 = mat
     trace = m00 + m11 + m22
     if trace > 0.0:

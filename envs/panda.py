@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import mujoco
@@ -27,13 +27,17 @@ _AFTER_STEP, _AFTER_FORWARD = 1.0, 0.0  # first entry of a snapshot: how `data` 
 
 
 class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
-    """Base of the tasks. Action (7,): TCP motion x, y, z [m, world], rotation x, y, z (unused), gripper change.
+    """Base of the tasks. Action (7,): TCP motion x, y, z [m, world], rotation x, y, z (unused), gripper.
 
-    The motion moves a target that the TCP is servoed to, clipped to the workspace. The gripper command moves by
-    its entry of [-1, 1] times its whole range: -1 opens, 1 closes, 0 holds. Actions are clipped to their box.
+    The motion moves a target that the TCP is servoed to, clipped to the workspace. The gripper entry moves
+    its command by that fraction of the whole range: -1 opens, 1 closes, 0 holds. Actions are clipped to their
+    box.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 10}
+    metadata: dict[str, Any] = {  # noqa: RUF012  # Gymnasium declares it as an instance variable
+        "render_modes": ["rgb_array"],
+        "render_fps": 10,
+    }
     scene_file = "scene.xml"
     home = np.array([0, 0.195, 0, -2.43, 0, 2.62, 0.785])  # [rad]
     workspace = np.array([[0.2, -0.3, 0.0], [0.6, 0.3, 0.5]])  # [m] the TCP target is clipped to it
@@ -51,9 +55,12 @@ class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self._controller = OpSpaceController(self.model, self.data, site, self.home)
         self._tcp = self.data.site_xpos[site]
         self._gripper_id = self.model.actuator("fingers_actuator").id
-        self._renderer: CameraRenderer | None = CameraRenderer(self.model, CAMERAS, IMAGE_SIZE) if image_obs else None
+        self._renderer: CameraRenderer | None = None
+        if image_obs:  # now, not at the first frame: a machine without OpenGL should say so before any work
+            self._renderer = CameraRenderer(self.model, CAMERAS, IMAGE_SIZE)
         self._snapshot = np.zeros(1 + mujoco.mj_stateSize(self.model, _SNAPSHOT))
-        self.action_space = spaces.Box(-1.0, 1.0, (7,), np.float32)
+        self._action_box = spaces.Box(-1.0, 1.0, (7,), np.float32)
+        self.action_space = self._action_box
         agent = spaces.Box(-np.inf, np.inf, (2 * ARM_JOINTS + 1 + 3,), np.float32)
         if image_obs:
             image = spaces.Box(0, 255, (IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
@@ -101,7 +108,7 @@ class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     def step(self, action: ArrayLike) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """One control step of 0.1 s. Raises ValueError on NaN, infinity or another shape than (7,)."""
-        command = checked_action(action, self.action_space)
+        command = checked_action(action, self._action_box)
         self._move_target(command[:3])
         self._move_gripper(float(command[6]))
         self._advance(PHYSICS_STEPS)
@@ -138,8 +145,8 @@ class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     def get_state(self) -> NDArray[np.float64]:
         """A snapshot that `set_state` continues from bit by bit.
 
-        After a control step `data` still holds the kinematics of the start of its last physics step, and the
-        controller, the sensors and the cameras see those. So the snapshot is the state before that physics step.
+        After a control step `data` still holds the kinematics of the start of its last physics step, and
+        controller, sensors and cameras see those. So a snapshot is the state before that physics step.
         """
         return self._snapshot.copy()
 
@@ -170,7 +177,7 @@ class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     def _place_fingers(self, gripper: float) -> None:
         """Let the fingers move to where `gripper` holds them, then put everything else back."""
         free = np.flatnonzero(self.model.jnt_type == mujoco.mjtJoint.mjJNT_FREE)
-        fingers = slice(ARM_JOINTS, self.model.jnt_qposadr[free[0]])  # between the arm and the first loose object
+        fingers = slice(ARM_JOINTS, self.model.jnt_qposadr[free[0]])  # between arm and first loose object
         start = self.data.qpos.copy()
         self.data.ctrl[self._gripper_id] = gripper
         self._advance(5 * PHYSICS_STEPS)
@@ -209,6 +216,5 @@ def checked_action(action: ArrayLike, space: spaces.Box) -> NDArray[np.float64]:
     if array.shape != space.shape:
         raise ValueError(f"The action has shape {array.shape}; this environment takes {space.shape}.")
     if not np.isfinite(array).all():
-        raise ValueError(f"The action {array.tolist()} is not finite; check the policy or device it came from.")
+        raise ValueError(f"The action {array.tolist()} is not finite; check the policy or device behind it.")
     return np.clip(array, space.low, space.high)
-

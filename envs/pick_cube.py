@@ -29,8 +29,10 @@ def lift_reward(lift: float) -> float:
 
 
 class PandaPickCubeEnv(PandaEnv):
-    """Sparse reward: 1 once the cube is lifted. Dense: 0.3 reach + 0.7 lift. Terminates on success, or when the
-    cube leaves the sampling box."""
+    """Sparse reward: 1 once the cube is lifted. Dense: 0.3 reach + 0.7 lift.
+
+    Terminates on success, or when the cube leaves the sampling box.
+    """
 
     def __init__(
         self,
@@ -79,6 +81,6 @@ class PandaPickCubeEnv(PandaEnv):
         else:
             success = lift > SUCCESS_LIFT
             reward = float(success)
-        xy = self._cube[:2]
-        left = bool((xy < SAMPLING_BOX[0] - LEAVING_MARGIN).any() or (xy > SAMPLING_BOX[1] + LEAVING_MARGIN).any())
+        low, high = SAMPLING_BOX[0] - LEAVING_MARGIN, SAMPLING_BOX[1] + LEAVING_MARGIN
+        left = bool((self._cube[:2] < low).any() or (self._cube[:2] > high).any())
         return reward, success, success or left

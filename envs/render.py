@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from envs import gl
 
-
 _OPEN: weakref.WeakSet[CameraRenderer] = weakref.WeakSet()
 
 
@@ -36,7 +35,7 @@ class CameraRenderer:
         self._context: Any = gl.make_context(size * len(cameras), size)
         self._context.make_current()
         _OPEN.add(self)
-        # Registered after MuJoCo's own exit hook, so run before it: a context freed after EGL is gone complains.
+        # Registered after MuJoCo's own exit hook and so run before it: freeing a context needs EGL alive.
         atexit.unregister(_close_all)
         atexit.register(_close_all)
         model.vis.global_.offwidth, model.vis.global_.offheight = size * len(cameras), size

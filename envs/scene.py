@@ -1,7 +1,7 @@
 """Builds the simulated scene: gym-hil's robot with meshes light enough to draw in software.
 
-Only what is drawn changes. Masses, inertias, collision shapes and every other number the physics uses are copied
-bit by bit from the scene as shipped. The result is compiled once and cached as a MuJoCo binary.
+Only what is drawn changes. Masses, inertias, collision shapes and every other number the physics uses stay,
+bit by bit, those of the scene as shipped. The result is compiled once and cached as a MuJoCo binary.
 """
 
 from __future__ import annotations
@@ -20,10 +20,27 @@ import numpy as np
 from envs.decimate import decimate
 
 _LOG = logging.getLogger(__name__)
-_CACHE_VERSION = "2"  # raise when the code below would build a different model
+_CACHE_VERSION = "1"  # raise when the code below would build a different model
 
 
-# MuJoCo draws a plane as squares with this half side [m]; the shipped floor has 0.01, 80,000 triangles a pass.
+_FROM_MASS = (
+    "body_mass",
+    "body_inertia",
+    "body_ipos",
+    "body_iquat",
+    "body_subtreemass",
+    "body_invweight0",
+    "body_sameframe",
+    "dof_invweight0",
+    "dof_M0",
+    "tendon_invweight0",
+    "tendon_length0",
+    "actuator_acc0",
+    "cam_poscom0",
+    "light_poscom0",
+)
+
+# MuJoCo draws a plane as squares of this half side [m]. The shipped floor has 0.01: 80,000 triangles a pass.
 _FLOOR_GRID = 0.1
 
 
@@ -31,7 +48,7 @@ _FLOOR_GRID = 0.1
 class RenderQuality:
     """How a scene is drawn.
 
-    detail: faces of a visual mesh whose bounding box has a diagonal of 1 m; others have detail * sqrt(diagonal).
+    detail: a visual mesh gets detail * sqrt(d) faces, d [m] being the diagonal of its bounding box.
     shadow_size: side of each light's shadow map [px]; 0 draws no shadows.
     texture_gain: factor on the textures' colours.
     light_gain: factor on each light, in file order; lights beyond its end keep their strength.
@@ -43,9 +60,9 @@ class RenderQuality:
     light_gain: tuple[float, ...] = ()
 
 
-# Chosen by tests/bench/bench_frames.py: similarity to the recorded videos against time. Without shadows MuJoCo adds
-# up the lights before it clips, so textures come out dark and the cube white; the gains of `fast` undo most of that
-# (SSIM front 0.82 -> 0.85, wrist 0.73 -> 0.79).
+# Chosen by tests/bench/bench_frames.py: similarity to the recorded videos against time. Without shadows
+# MuJoCo adds up the lights before it clips, so textures come out dark and the cube white; the gains of `fast`
+# undo most of that (SSIM front 0.82 to 0.85, wrist 0.73 to 0.79).
 QUALITIES = {
     "full": RenderQuality(detail=750, shadow_size=1024),
     "fast": RenderQuality(detail=400, shadow_size=0, texture_gain=1.4, light_gain=(0.3, 0.5)),
@@ -53,10 +70,10 @@ QUALITIES = {
 
 
 def asset_dir() -> Path:
-    """The folder with scene.xml, panda.xml and meshes in the installed gym-hil, found without importing it."""
+    """The folder with scene.xml, panda.xml and meshes in the installed gym-hil, which is not imported."""
     spec = importlib.util.find_spec("gym_hil")
     if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError("The robot's meshes come with the package gym-hil. Install it: pip install gym-hil")
+        raise FileNotFoundError("The robot's meshes come with gym-hil, which is missing: pip install gym-hil")
     folder = Path(spec.submodule_search_locations[0]) / "assets"
     if not (folder / "scene.xml").is_file():
         raise FileNotFoundError(f"{folder} has no scene.xml; reinstall gym-hil 0.1.14")
@@ -69,14 +86,14 @@ def cache_dir() -> Path:
 
 
 def load_scene(scene: str = "scene.xml", quality: str = "full") -> mujoco.MjModel:
-    """The compiled model of gym-hil's `scene` drawn at `quality` ('full' or 'fast'), from the cache if it can be."""
+    """The compiled model of gym-hil's `scene`, drawn at `quality` ('full' or 'fast'); cached on disk."""
     if quality not in QUALITIES:
         raise ValueError(f"Unknown render_quality '{quality}'. Choose from {', '.join(QUALITIES)}.")
     folder = asset_dir()
     path = cache_dir() / f"{Path(scene).stem}-{quality}-{_content_key(folder, scene, quality)}.mjb"
     if path.is_file():
         return mujoco.MjModel.from_binary_path(str(path))
-    _LOG.info("Compiling the scene %s for render_quality '%s' (once, about 2 s) into %s", scene, quality, path)
+    _LOG.info("Compiling %s for render_quality '%s' (once, about 3 s) into %s", scene, quality, path)
     model = build_scene(folder / scene, QUALITIES[quality])
     _save_atomically(model, path)
     return model
@@ -106,7 +123,7 @@ def build_scene(xml: Path, quality: RenderQuality) -> mujoco.MjModel:
 
 
 def _lighten_meshes(spec: mujoco.MjSpec, reference: mujoco.MjModel, detail: float) -> None:
-    """Give each drawn-only geom a decimated copy of its mesh; a mesh that also collides stays for the collision."""
+    """Give each drawn-only geom a decimated copy of its mesh; meshes that collide keep their own."""
     light: dict[str, str] = {}
     for geom in spec.geoms:
         if geom.type != mujoco.mjtGeom.mjGEOM_MESH or geom.contype or geom.conaffinity:
@@ -117,7 +134,7 @@ def _lighten_meshes(spec: mujoco.MjSpec, reference: mujoco.MjModel, detail: floa
             faces = reference.mesh_face[mesh.faceadr[0] :][: mesh.facenum[0]]
             size = float(np.linalg.norm(np.ptp(vertices, axis=0)))
             vertices, faces = decimate(vertices, faces, max_faces=int(detail * size**0.5))
-            # MuJoCo has moved the mesh into its principal frame; undo it, as the geom's pose is in the file's frame.
+            # MuJoCo has moved the mesh into its principal frame; the geom's pose is in the file's frame.
             rotation = np.zeros(9)
             mujoco.mju_quat2Mat(rotation, reference.mesh_quat[mesh.id])
             vertices = vertices @ rotation.reshape(3, 3).T + reference.mesh_pos[mesh.id]
@@ -126,7 +143,7 @@ def _lighten_meshes(spec: mujoco.MjSpec, reference: mujoco.MjModel, detail: floa
                 name=light[geom.meshname],
                 uservert=vertices.astype(np.float32).ravel(),
                 userface=faces.astype(np.int32).ravel(),
-                inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL,  # an open shell has no volume to integrate
+                inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL,  # it may be open: no volume to integrate
             )
         geom.meshname = light[geom.meshname]
     used = {geom.meshname for geom in spec.geoms}
@@ -135,11 +152,8 @@ def _lighten_meshes(spec: mujoco.MjSpec, reference: mujoco.MjModel, detail: floa
 
 
 def _copy_physics(source: mujoco.MjModel, target: mujoco.MjModel) -> None:
-    """Copy what compiling derived from mass: bodies without explicit inertia take it from their visual meshes."""
-    for name in (
-        "body_mass body_inertia body_ipos body_iquat body_subtreemass body_invweight0 body_sameframe dof_invweight0 "
-        "dof_M0 tendon_invweight0 tendon_length0 actuator_acc0 cam_poscom0 cam_pos0 light_poscom0 light_pos0"
-    ).split():
+    """Copy what compiling derives from mass: bodies without explicit inertia take it from visual meshes."""
+    for name in _FROM_MASS:
         getattr(target, name)[:] = getattr(source, name)
     target.stat.meaninertia = source.stat.meaninertia
     target.stat.meanmass = source.stat.meanmass
@@ -165,4 +179,4 @@ def _save_atomically(model: mujoco.MjModel, path: Path) -> None:
         mujoco.mj_saveModel(model, temporary)
         os.replace(temporary, path)
     except OSError as error:
-        _LOG.warning("Cannot cache the compiled scene in %s (%s); it is compiled anew each time.", path.parent, error)
+        _LOG.warning("Cannot cache the scene in %s (%s); it is compiled anew each time.", path.parent, error)

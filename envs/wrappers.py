@@ -15,7 +15,10 @@ EE_STEP_SIZE = 0.025  # [m] per axis and step at motion ±1; gym-hil 0.1.14
 GRIPPER_PENALTY = -0.02  # gym-hil 0.1.14
 
 
-class EEActionWrapper(gymnasium.Wrapper[dict[str, Any], NDArray[np.float32], dict[str, Any], NDArray[np.float32]]):
+_Wrapper = gymnasium.Wrapper[dict[str, Any], NDArray[np.float32], dict[str, Any], NDArray[np.float32]]
+
+
+class EEActionWrapper(_Wrapper):
     """Action (4,): motion in [-1, 1] per axis, then the gripper in [0, 2]: 0 opens, 1 holds, 2 closes.
 
     Without `use_gripper` the action is the motion alone, (3,), and the gripper holds.
@@ -47,10 +50,8 @@ class EEActionWrapper(gymnasium.Wrapper[dict[str, Any], NDArray[np.float32], dic
         return self.env.step(base)  # type: ignore[arg-type]  # float64: a step size in float32 would not replay exactly
 
 
-class GripperPenaltyWrapper(
-    gymnasium.Wrapper[dict[str, Any], NDArray[np.float32], dict[str, Any], NDArray[np.float32]]
-):
-    """Puts `penalty` into info["discrete_penalty"] when the gripper is sent from one end of its range to the other.
+class GripperPenaltyWrapper(_Wrapper):
+    """Puts `penalty` into info["discrete_penalty"] when the gripper is sent from one end to the other.
 
     The reward stays as it is. Wraps the 7-D environment: it reads the last action entry in [-1, 1].
     """

@@ -2,8 +2,8 @@
 
     python tests/bench/bench_frames.py ../shared/data/franka_sim_pick_lift_6
 
-Replays the dataset's actions, draws every n-th state at each render quality, and prints the mean SSIM against the
-video frame recorded there. Reads a LeRobot v2.1 folder whose rows hold (o_{t+1}, a_t) with motion in metres.
+Replays the dataset's actions, draws every n-th state at each render quality, and prints the mean SSIM against
+the video frame recorded there. Reads a LeRobot v2.1 folder whose rows hold (o_{t+1}, a_t), motion in metres.
 """
 
 from __future__ import annotations
@@ -26,14 +26,18 @@ from envs.wrappers import EE_STEP_SIZE
 TARGETS = {"front": 0.93, "wrist": 0.82}  # for `full`
 
 
-def recorded_states(dataset: Path, every: int) -> Iterator[tuple[NDArray[np.float64], dict[str, NDArray[np.uint8]]]]:
+Frames = dict[str, NDArray[np.uint8]]
+
+
+def recorded_states(dataset: Path, every: int) -> Iterator[tuple[NDArray[np.float64], Frames]]:
     """(snapshot of the environment, camera -> recorded frame) for every n-th frame of all episodes."""
     env = gymnasium.make("hil/PandaPickCube-v0")
     for path in sorted(dataset.glob("data/chunk-*/episode_*.parquet")):
         actions = np.array(pq.read_table(path)["action"].to_pylist(), np.float64)
         actions[:, :3] /= EE_STEP_SIZE
+        folder = dataset / "videos" / path.parent.name
         videos = {
-            camera: read_video(dataset / f"videos/{path.parent.name}/observation.images.{camera}/{path.stem}.mp4")
+            camera: read_video(folder / f"observation.images.{camera}" / f"{path.stem}.mp4")
             for camera in TARGETS
         }
         env.reset()
@@ -54,13 +58,15 @@ def similarity(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--every", type=int, default=3, help="use each n-th frame")
     args = parser.parse_args()
     recorded = list(recorded_states(args.dataset, args.every))
     if not recorded:
-        raise SystemExit(f"No data/chunk-*/episode_*.parquet under {args.dataset}; give a LeRobot v2.1 folder.")
+        raise SystemExit(f"No data/chunk-*/episode_*.parquet in {args.dataset}; give a LeRobot v2.1 folder.")
     print(f"{len(recorded)} frames; mean SSIM against the recorded video")
     print(f"{'quality':8} {'front':>7} {'wrist':>7}")
     for quality in QUALITIES:
