@@ -14,7 +14,7 @@ from typing import Any
 
 _CHOICES = ("egl", "osmesa", "glfw")
 _INSTALL = (
-    "Install one of them, e.g. on Debian or Ubuntu `apt-get install libegl1 libgl1-mesa-dri libopengl0` for EGL "
+    "Install one of them, on Debian or Ubuntu `apt-get install libegl1 libgl1-mesa-dri libopengl0` for EGL "
     "or `apt-get install libosmesa6` for OSMesa, or do without images (image_obs=False)."
 )
 
@@ -55,29 +55,19 @@ def require_headless_gl() -> str:
 
     Raises `HeadlessGLError`, which says what to install. Call it before any long work that will need images.
     """
-    backend = find_backend()
-    if backend is None:
-        raise HeadlessGLError(
-            f"Images need OpenGL, but neither EGL (with a device) nor OSMesa is here. {_INSTALL}"
-        )
-    _probe(backend)
-    return backend
+    make_context(8, 8).free()
+    return str(find_backend())
 
 
 def make_context(width: int, height: int) -> Any:
-    """A GL context (methods `make_current`, `free`) that can draw `width` x `height` off screen."""
+    """A GL context (methods `make_current`, `free`) that can draw `width` x `height` off screen.
+
+    Raises `HeadlessGLError`.
+    """
     backend = find_backend()
     if backend is None:
-        return require_headless_gl()  # raises
-    return _new_context(backend, width, height)
-
-
-@functools.cache
-def _probe(backend: str) -> None:
-    _new_context(backend, 8, 8).free()
-
-
-def _new_context(backend: str, width: int, height: int) -> Any:
+        message = "Images need OpenGL, but neither EGL with a device nor OSMesa is here."
+        raise HeadlessGLError(f"{message} {_INSTALL}")
     try:
         if backend == "egl":
             from mujoco.egl import GLContext

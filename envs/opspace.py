@@ -87,7 +87,7 @@ def solve_inertia(inverse_inertia: NDArray[np.float64], rhs: NDArray[np.float64]
 
 
 def rotation_error(mat: list[float], quat: list[float]) -> tuple[float, float, float]:
-    """Axis times angle [rad, world frame] of the rotation from `quat` (w, x, y, z) to `mat` (9, row-major)."""
+    """Axis times angle [rad, world] of the rotation from `quat` (w, x, y, z) to `mat` (9, row-major)."""
     w, x, y, z = mat_to_quat(mat)
     dw, dx, dy, dz = quat
     ew = w * dw + x * dx + y * dy + z * dz

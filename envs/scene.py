@@ -6,6 +6,7 @@ bit by bit, those of the scene as shipped. The result is compiled once and cache
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import logging
@@ -20,7 +21,6 @@ import numpy as np
 from envs.decimate import decimate
 
 _LOG = logging.getLogger(__name__)
-_CACHE_VERSION = "1"  # raise when the code below would build a different model
 
 
 _FROM_MASS = (
@@ -92,7 +92,10 @@ def load_scene(scene: str = "scene.xml", quality: str = "full") -> mujoco.MjMode
     folder = asset_dir()
     path = cache_dir() / f"{Path(scene).stem}-{quality}-{_content_key(folder, scene, quality)}.mjb"
     if path.is_file():
-        return mujoco.MjModel.from_binary_path(str(path))
+        try:
+            return mujoco.MjModel.from_binary_path(str(path))
+        except (ValueError, mujoco.FatalError) as error:
+            _LOG.warning("%s is damaged (%s); compiling it again", path, error)
     _LOG.info("Compiling %s for render_quality '%s' (once, about 3 s) into %s", scene, quality, path)
     model = build_scene(folder / scene, QUALITIES[quality])
     _save_atomically(model, path)
@@ -147,7 +150,7 @@ def _lighten_meshes(spec: mujoco.MjSpec, reference: mujoco.MjModel, detail: floa
             )
         geom.meshname = light[geom.meshname]
     used = {geom.meshname for geom in spec.geoms}
-    for mesh in [m for m in spec.meshes if m.name not in used]:
+    for mesh in [m for m in spec.meshes if (m.name or Path(m.file).stem) not in used]:
         spec.delete(mesh)
 
 
@@ -160,12 +163,13 @@ def _copy_physics(source: mujoco.MjModel, target: mujoco.MjModel) -> None:
     target.stat.meansize = source.stat.meansize
 
 
+@functools.cache
 def _content_key(folder: Path, scene: str, quality: str) -> str:
-    """Changes with the assets, the settings, MuJoCo's binary format and this module's own version."""
-    digest = hashlib.blake2b(digest_size=12)
-    digest.update(f"{_CACHE_VERSION} {mujoco.__version__} {scene} {QUALITIES[quality]}".encode())
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(path.relative_to(folder).as_posix().encode())
+    """Changes with the assets, the settings, the code that builds and the format that stores the model."""
+    digest = hashlib.blake2b(f"{mujoco.__version__} {scene} {QUALITIES[quality]}".encode(), digest_size=12)
+    assets = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in [*assets, Path(__file__), Path(decimate.__code__.co_filename)]:
+        digest.update(path.name.encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
