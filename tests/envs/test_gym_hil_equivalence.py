@@ -11,14 +11,14 @@ import mujoco
 import numpy as np
 import pytest
 
-import envs  # noqa: F401  # registers the ids, and chooses headless OpenGL before gym-hil imports MuJoCo
+import envs  # noqa: F401  # registers the ids
 from envs.opspace import SINGULAR_DET, OpSpaceController
 from envs.pick_cube import PandaPickCubeEnv
 
 BEFORE_CONTACT, THROUGHOUT = 1e-6, 1e-4  # [rad]; contact amplifies rounding
 # What is drawn may differ: names and addresses of meshes, the frames of visual geoms, bounding volumes.
 DRAWN = re.compile(
-    "mesh_|tex_|name|nmesh|nnames|ntex|nbvh|bvh_|nbuffer|signature|dof_length|light_(diffuse|specular|castshadow)|"
+    "mesh_|tex_|name|nmesh|nnames|npaths|ntex|nbvh|bvh_|nbuffer|signature|dof_length|light_(diffuse|specular|castshadow)|"
     "geom_(aabb|dataid|pos|quat|rbound|sameframe|size)"
 )
 
