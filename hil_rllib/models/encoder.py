@@ -16,7 +16,8 @@ def load_encoder(weights: str, seed: int = 0, hub_timeout_s: float = 15.0) -> Re
     alone), a local file or folder, or a hub id such as `lerobot/resnet10`.
     Raises FileNotFoundError, ConnectionError or ValueError, each saying what to use instead.
     """
-    model = ResNet10()
+    with torch.random.fork_rng(devices=[]):  # the layers' own initialisation is overwritten below
+        model = ResNet10()
     if weights == "random":
         _draw_weights(model, seed)
     else:
