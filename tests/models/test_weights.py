@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -105,6 +106,23 @@ def test_a_silent_hub_gives_up_in_time(monkeypatch: pytest.MonkeyPatch, tmp_path
     with pytest.raises(ConnectionError, match=r"did not answer within 0\.5 s.*bundled, random"):
         load_encoder("lerobot/resnet10", hub_timeout_s=0.5)
     assert time.monotonic() - started < 5
+
+
+def test_a_hub_id_loads_the_weight_file_of_that_repository(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    save_file(state_dict(), tmp_path / "model.safetensors")
+    siblings = [SimpleNamespace(rfilename=name) for name in ("config.json", "model.safetensors")]
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(
+        "huggingface_hub.HfApi.model_info", lambda *_, **__: SimpleNamespace(siblings=siblings)
+    )
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repo, name: str(tmp_path / name))
+    assert same(load_encoder("lerobot/resnet10"), state_dict())
+    siblings.pop()
+    with pytest.raises(FileNotFoundError, match=r"holds none of model\.safetensors"):
+        load_encoder("lerobot/resnet10")
 
 
 def test_random_weights_follow_the_seed_and_leave_the_global_generator_alone() -> None:
