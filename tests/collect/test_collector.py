@@ -1,0 +1,90 @@
+"""Who is asked for more, and when."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from hil_rllib.collect import collector as collector_module
+from hil_rllib.collect.collector import Collector, Group
+
+IN_FLIGHT = 2
+
+
+class FakeRunners:
+    """Runners 0 … n - 1; `work` finishes the oldest request of each."""
+
+    def __init__(self, count=1):
+        self.waiting = dict.fromkeys(range(count), 0)
+        self.done = []
+
+    def foreach_env_runner(self, func, **_):
+        if func.__name__ == "_sample":
+            return [([f"episode of {runner}"], {}) for runner in self.waiting]
+        return []
+
+    def foreach_env_runner_async(self, func, tag):
+        free = [runner for runner, waiting in self.waiting.items() if waiting < IN_FLIGHT]
+        for runner in free:
+            self.waiting[runner] += 1
+        return len(free)
+
+    def fetch_ready_async_reqs(self, tags, timeout_seconds):
+        assert timeout_seconds == 0.0  # the learner never waits for a runner
+        done, self.done = self.done, []
+        return done
+
+    def work(self):
+        for runner, waiting in self.waiting.items():
+            if waiting:
+                self.waiting[runner] -= 1
+                self.done.append((runner, ([f"episode of {runner}"], {})))
+
+
+@pytest.fixture
+def groups(monkeypatch):
+    monkeypatch.setattr(
+        collector_module.ray, "remote", lambda **_: lambda _: SimpleNamespace(remote=lambda: None)
+    )
+    return [
+        Group("operator", FakeRunners(), realtime=True),
+        Group("autonomous", FakeRunners(2), realtime=False),
+    ]
+
+
+def collected(collector, hold_back=False):
+    return [(group.name, *episodes) for group, episodes, _ in collector.collect(hold_back=hold_back)]
+
+
+def test_every_runner_keeps_its_queue_full_and_finished_work_is_taken_once(groups):
+    collector = Collector(groups, lockstep=False)
+    assert collected(collector) == []
+    assert [group.runners.waiting for group in groups] == [{0: 2}, {0: 2, 1: 2}]
+    groups[1].runners.work()
+    assert collected(collector) == [("autonomous", "episode of 0"), ("autonomous", "episode of 1")]
+    assert groups[1].runners.waiting == {0: 2, 1: 2}
+    assert collected(collector) == []
+
+
+def test_a_learner_that_is_behind_holds_back_all_but_the_person(groups):
+    collector = Collector(groups, lockstep=False)
+    collected(collector)
+    for group in groups:
+        group.runners.work()
+    assert len(collected(collector, hold_back=True)) == 3  # what is done is taken all the same
+    assert groups[0].runners.waiting == {0: 2}
+    assert groups[1].runners.waiting == {0: 1, 1: 1}
+    collected(collector)
+    assert groups[1].runners.waiting == {0: 2, 1: 2}
+
+
+def test_lockstep_takes_one_fragment_of_each_runner_in_order(groups):
+    collector = Collector(groups, lockstep=True)
+    for _ in range(3):
+        assert collected(collector) == [
+            ("operator", "episode of 0"),
+            ("autonomous", "episode of 0"),
+            ("autonomous", "episode of 1"),
+        ]
+    assert groups[0].runners.waiting == {0: 0}
