@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 import envs  # noqa: F401  # registers the ids
+from envs.expert import PickCubeExpert
 from envs.opspace import SINGULAR_DET, OpSpaceController
 from envs.pick_cube import PandaPickCubeEnv
+from envs.wrappers import EE_STEP_SIZE
 
 BEFORE_CONTACT, THROUGHOUT = 1e-6, 1e-4  # [rad]; contact amplifies rounding
 # What is drawn may differ: names and addresses of meshes, the frames of visual geoms, bounding volumes.
@@ -101,46 +103,66 @@ def task_inverse_inertia(model: mujoco.MjModel, data: mujoco.MjData, site: int) 
     return jacobian[:, :7] @ np.linalg.solve(mass[:7, :7], jacobian[:, :7].T)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_trajectories_are_theirs(ours: PandaPickCubeEnv, theirs: Any, seed: int) -> None:
-    compare_trajectories(ours, theirs, seed, steps=40)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(10, 40))
-def test_many_long_trajectories_are_theirs(ours: PandaPickCubeEnv, theirs: Any, seed: int) -> None:
-    compare_trajectories(ours, theirs, seed, steps=100)
-
-
-def compare_trajectories(ours: PandaPickCubeEnv, theirs: Any, seed: int, steps: int) -> None:
-    """Random actions that drift downwards, so that fingers, cube and floor touch."""
-    rng = np.random.default_rng(seed)
+@pytest.mark.parametrize("seed", range(4))
+def test_grasps_and_lifts_are_theirs(ours: PandaPickCubeEnv, theirs: Any, seed: int) -> None:
+    """A noisy expert: free motion, then fingers on the cube, then the cube in the air."""
     ours.reset(seed=seed)
     theirs.reset(seed=seed)
+    expert = PickCubeExpert(ours, noise=0.5, rng=np.random.default_rng(seed))
     tolerance = BEFORE_CONTACT
-    for step in range(steps):
-        action = np.zeros(7)
-        action[:3] = rng.uniform(-0.025, 0.025, 3) - [0, 0, 0.002]
-        action[6] = rng.choice([-1.0, 0.0, 1.0])
+    terminated = False
+    while not terminated:
+        motion, gripper = np.split(expert.action().astype(np.float64), [3])
+        action = np.concatenate([EE_STEP_SIZE * motion, np.zeros(3), gripper - 1.0])
         observation, reward, terminated, truncated, info = ours.step(action)
         expected = theirs.step(action)
         if touches(ours):
             tolerance = THROUGHOUT
-        where = f"step {step}"
-        np.testing.assert_allclose(
-            ours.data.qpos[:7], theirs.data.qpos[:7], atol=tolerance, rtol=0, err_msg=where
-        )
-        np.testing.assert_allclose(
-            observation["agent_pos"], expected[0]["agent_pos"], atol=100 * tolerance, rtol=1e-5, err_msg=where
-        )
-        np.testing.assert_allclose(
-            observation["environment_state"],
-            expected[0]["environment_state"],
-            atol=10 * tolerance,
-            err_msg=where,
-        )
+        np.testing.assert_allclose(ours.data.qpos[:7], theirs.data.qpos[:7], atol=tolerance, rtol=0)
+        for key, value in expected[0].items():
+            np.testing.assert_allclose(observation[key], value, atol=100 * tolerance, rtol=1e-5, err_msg=key)
         assert reward == pytest.approx(expected[1], abs=100 * tolerance)
         assert (terminated, truncated, info["succeed"]) == (expected[2], False, bool(expected[4]["succeed"]))
+    assert info["succeed"]
+    assert tolerance == THROUGHOUT
+
+
+@pytest.mark.slow
+def test_hard_contact_differs_no_more_than_rounding_does(theirs: Any) -> None:
+    """Random pushing and snapping, one control step at a time from the same state.
+
+    Squeezed contacts amplify the last bit of a joint angle to 1e-4 rad within one control step now and then. So
+    the yardstick is a twin of ours, one rounding error apart.
+    """
+    ours, twin = (gymnasium.make("hil/PandaPickCubeBase-v0").unwrapped for _ in range(2))
+    assert isinstance(ours, PandaPickCubeEnv)
+    assert isinstance(twin, PandaPickCubeEnv)
+    differences = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        ours.reset(seed=seed)
+        for _ in range(60):
+            copy_state(ours, theirs)
+            twin.set_state(ours.get_state())
+            twin.data.qpos[0] += 2e-15
+            action = np.zeros(7)
+            action[:3] = rng.uniform(-0.025, 0.025, 3) - [0, 0, 0.002]  # drifts down onto cube and floor
+            action[6] = rng.choice([-1.0, 0.0, 1.0])
+            for env in (ours, twin, theirs):
+                env.step(action)
+            arms = [env.data.qpos[:7] for env in (ours, theirs, twin)]
+            differences.append([np.abs(arms[0] - other).max() for other in arms[1:]])
+    median, tail = np.quantile(differences, [0.5, 0.99], axis=0)
+    assert median[0] < 1e-13
+    assert tail[0] < 5 * tail[1], f"99 % of steps: {tail[0]:.1e} rad to theirs, {tail[1]:.1e} rad by rounding"
+
+
+def copy_state(ours: PandaPickCubeEnv, theirs: Any) -> None:
+    """Bring their simulation, kinematics included, to where ours is; see `PandaEnv.get_state`."""
+    how, state = ours.get_state()[0], ours.get_state()[1:]
+    mujoco.mj_setState(theirs.model, theirs.data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
+    (mujoco.mj_step if how else mujoco.mj_forward)(theirs.model, theirs.data)
+    np.testing.assert_array_equal(ours.data.qpos, theirs.data.qpos)
 
 
 def touches(env: PandaPickCubeEnv) -> bool:
