@@ -154,7 +154,7 @@ def test_hard_contact_differs_no_more_than_rounding_does(theirs: Any) -> None:
             differences.append([np.abs(arms[0] - other).max() for other in arms[1:]])
     median, tail = np.quantile(differences, [0.5, 0.99], axis=0)
     assert median[0] < 1e-13
-    assert tail[0] < 5 * tail[1], f"99 % of steps: {tail[0]:.1e} rad to theirs, {tail[1]:.1e} rad by rounding"
+    assert tail[0] < 5 * tail[1], f"99 %: {tail[0]:.1e} rad to theirs, {tail[1]:.1e} rad by rounding"
 
 
 def copy_state(ours: PandaPickCubeEnv, theirs: Any) -> None:
