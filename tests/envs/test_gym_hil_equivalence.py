@@ -131,8 +131,8 @@ def test_grasps_and_lifts_are_theirs(ours: PandaPickCubeEnv, theirs: Any, seed: 
 def test_hard_contact_differs_no_more_than_rounding_does(theirs: Any) -> None:
     """Random pushing and snapping, one control step at a time from the same state.
 
-    Squeezed contacts amplify the last bit of a joint angle to 1e-4 rad within one control step now and then. So
-    the yardstick is a twin of ours, one rounding error apart.
+    Squeezed contacts now and then amplify the last bit of a joint angle to 1e-4 rad within one control step.
+    So the yardstick is a twin of ours, one rounding error apart.
     """
     ours, twin = (gymnasium.make("hil/PandaPickCubeBase-v0").unwrapped for _ in range(2))
     assert isinstance(ours, PandaPickCubeEnv)
