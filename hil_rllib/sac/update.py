@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hil_rllib.config import SACSection
 from hil_rllib.contract import DISCRETE_PENALTY, MOTION_DIM, Gripper
-from hil_rllib.models.heads import squashed_sample
+from hil_rllib.models.heads import float_features, squashed_sample
 from hil_rllib.sac import losses
 from hil_rllib.sac.module import HILSACModule
 
@@ -113,9 +113,10 @@ def clone_update(
 def td_targets(module: HILSACModule, batch: Batch, cfg: SACSection) -> tuple[Tensor, Tensor]:
     """Targets (B,) of the motion critics and of the gripper head; the latter's reward holds the penalty."""
     module.encoder.eval()  # no dropout in a target
-    next_latent = module.encoder(batch[Columns.NEXT_OBS])
+    next_obs = float_features(batch[Columns.NEXT_OBS])  # once for both networks
+    next_latent = module.encoder(next_obs)
     module.encoder.train()
-    target_latent = module.target_encoder(batch[Columns.NEXT_OBS])
+    target_latent = module.target_encoder(next_obs)
     reward, terminated = batch[Columns.REWARDS], batch[Columns.TERMINATEDS].float()
 
     sampled, log_prob = squashed_sample(*module.actor(next_latent))
