@@ -118,10 +118,10 @@ class SACSection:
     learning_starts: Count = 100  # [env steps]; LeRobot
     weight_push_every: Positive = 4  # [updates]; LeRobot
     grad_clip: Annotated[float, Range(above=0)] = 10.0  # norm; LeRobot
-    entropy_backup: bool = True  # SAC; HIL-SERL leaves it out
+    entropy_backup: bool = False  # HIL-SERL; SAC has it: with α rising it costs a step 0.04 of value here
     gripper_margin: Weight = 0.1  # large-margin term of the gripper head on demos; DQfD; value ours
     gripper_margin_weight: Weight = 1.0  # Hester et al. 2018; 0 switches the term off
-    bc_weight: Weight = 0.5  # ‖μ(s) − a_demo‖² on demos; Nair et al. 2018; value ours; 0 is off
+    bc_weight: Weight = 10.0  # cloning term on demos; Nair et al. 2018; value ours; 0 is off
     q_normalised_actor: bool = True  # actor loss over mean |Q|; TD3+BC, Fujimoto & Gu 2021
     anchor_decay_steps: Positive | None = None  # [env steps] over which both anchors fade; null: never
     bc_start_updates: Count = 0  # behaviour cloning before the first env step

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
+from typing import Any
 
 
 def quiet() -> None:
@@ -20,4 +22,11 @@ def quiet() -> None:
 def quiet_worker() -> None:
     """The same in a Ray worker; the driver has reported the demonstrations already."""
     quiet()
+    sys.unraisablehook = _report_unless_exiting
     logging.getLogger("hil_rllib.data").setLevel(logging.WARNING)
+
+
+def _report_unless_exiting(unraisable: Any) -> None:
+    """Ray ends a worker by a signal, whose SystemExit may surface in whatever finaliser runs just then."""
+    if not isinstance(unraisable.exc_value, SystemExit):
+        sys.__unraisablehook__(unraisable)

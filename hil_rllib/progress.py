@@ -14,16 +14,11 @@ PLAIN_EVERY_S = 10.0  # [s] between lines where the output is no terminal
 
 
 class RunStopper(tune.Stopper):
-    """Ends the trial by `stop`'s rules, or when asked to (Ctrl-C); Tune then writes the last checkpoint."""
+    """Ends the trial by `stop`'s rules or once `interrupted` is set; Tune then writes the last checkpoint."""
 
     def __init__(self, stop: StopSection) -> None:
         self._stop = stop
         self.interrupted = False
-
-    def request(self) -> None:
-        if not self.interrupted:
-            pass
-        self.interrupted = True
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         passed = result.get("evaluation", {}).get("passed_in_row", 0)
@@ -43,7 +38,6 @@ class ProgressLine(tune.Callback):
         self._live = self._stream.isatty()
         self._started = self._printed_at = time.monotonic()
         self._evaluated_at: float | None = None
-        self._rates = (0.0, 0.0)
 
     def on_trial_result(
         self, iteration: int, trials: list, trial: Any, result: dict[str, Any], **_: Any
@@ -67,12 +61,11 @@ class ProgressLine(tune.Callback):
 
     def _line(self, hil: dict[str, Any]) -> str:
         elapsed = int(time.monotonic() - self._started)
-        self._rates = (hil.get("env_steps_per_s", self._rates[0]), hil.get("updates_per_s", self._rates[1]))
         parts = [
             f"{elapsed // 60}:{elapsed % 60:02d}",
             f"step {int(hil['env_steps'])}/{self._stop_at}",
-            f"{self._rates[0]:.1f} steps/s",
-            f"{self._rates[1]:.1f} updates/s",
+            f"{hil['env_steps_per_s']:.1f} steps/s",
+            f"{hil['updates_per_s']:.1f} updates/s",
         ]
         if "success_rate" in hil:
             parts += [f"success {hil['success_rate']:.0%}", f"human {hil['intervention_rate']:.0%}"]

@@ -15,7 +15,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from envs.gl import require_headless_gl
+from envs.gl import HeadlessGLError, require_headless_gl
 from hil_rllib.config import Config, ConfigError, load_config
 from hil_rllib.data.demos import load_demos
 from hil_rllib.data.lerobot_format import DatasetError
@@ -23,24 +23,32 @@ from hil_rllib.devices import DeviceUnavailable, check_device
 from hil_rllib.logs import quiet
 from hil_rllib.models.weights import find_weights
 from hil_rllib.progress import ProgressLine, RunStopper
-from hil_rllib.sac.config import OPERATOR_RESOURCE, HILSACConfig, demo_options
+from hil_rllib.sac.checkpoint import STATE_FILE
+from hil_rllib.sac.config import OPERATOR_RESOURCE, HILSACConfig, build_env, demo_options
 
 CONFIG_FILE, SUMMARY_FILE, TRIAL = "config.yaml", "summary.json", "trial"
+INTERRUPTED = 130  # exit status of a process ended by Ctrl-C
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 done, 2 bad input, 130 stopped by Ctrl-C with a last checkpoint written."""
+    """Exit status: 0 done, 1 training failed, 2 bad input, 130 stopped by Ctrl-C with a last checkpoint."""
+    started = time.monotonic()
     args = parse_args(argv)
     quiet()
     try:
         config = load_config(args.config, args.overrides)
         run_dir = Path(config.run.dir).resolve()
-        checkpoint = prepare_run_dir(run_dir, config, resume=args.resume)
-        config = check_ingredients(config, run_dir)
-    except (ConfigError, DatasetError, DeviceUnavailable, OSError, ValueError) as error:
+        checkpoint = checkpoint_to_resume(run_dir, config) if args.resume else make_run_dir(run_dir)
+        ready = check_ingredients(config, run_dir)
+        (run_dir / CONFIG_FILE).write_text(config.to_yaml())  # last: only a run that can begin claims it
+    except (ConfigError, DatasetError, DeviceUnavailable, HeadlessGLError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return train(config, run_dir, checkpoint)
+    try:
+        return train(ready, run_dir, checkpoint, started)
+    except KeyboardInterrupt:  # before the first result, or pressed again
+        print("Stopped at once, without a last checkpoint.", file=sys.stderr)
+        return INTERRUPTED
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -53,35 +61,30 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def prepare_run_dir(run_dir: Path, config: Config, *, resume: bool) -> Path | None:
-    """Make or check the run's folder; the checkpoint to continue from, if any.
+def make_run_dir(run_dir: Path) -> None:
+    """The folder of a new run. Raises ConfigError where it would overwrite one."""
+    if (run_dir / CONFIG_FILE).exists():
+        raise ConfigError(f"{run_dir} already holds a run. Continue it with --resume, or say run.dir=PATH.")
+    run_dir.mkdir(parents=True, exist_ok=True)
 
-    Raises ConfigError where a run would be overwritten, or resumed with another config.
-    """
-    existing = run_dir / CONFIG_FILE
-    if not resume:
-        if existing.exists():
-            raise ConfigError(
-                f"{run_dir} already holds a run. Continue it with --resume, or say run.dir=PATH."
-            )
-        run_dir.mkdir(parents=True, exist_ok=True)
-        existing.write_text(config.to_yaml())
-        return None
-    if not existing.exists():
+
+def checkpoint_to_resume(run_dir: Path, config: Config) -> Path:
+    """The run's newest checkpoint. Raises ConfigError where there is none, or one of another config."""
+    if not (run_dir / CONFIG_FILE).exists():
         raise ConfigError(
             f"--resume: {run_dir} holds no run (no {CONFIG_FILE}). Leave --resume out to begin one."
         )
-    differences = config_differences(load_config(existing), config)
+    differences = config_differences(load_config(run_dir / CONFIG_FILE), config)
     if differences:
         raise ConfigError(
             f"--resume: {run_dir} was trained with another config: {'; '.join(differences)}. "
             "Give the values it was begun with, or a new run.dir."
         )
-    checkpoints = sorted((run_dir / TRIAL).glob("checkpoint_*/hil_state.json"))
-    if not checkpoints:
+    # By steps, not by name: Tune numbers the checkpoints of every session from 0.
+    states = list(run_dir.glob(f"{TRIAL}*/checkpoint_*/{STATE_FILE}"))
+    if not states:
         raise ConfigError(f"--resume: {run_dir} has no checkpoint yet. Remove the folder and begin again.")
-    existing.write_text(config.to_yaml())
-    return checkpoints[-1].parent
+    return max(states, key=lambda f: (json.loads(f.read_text())["env_steps"], f.stat().st_mtime)).parent
 
 
 def config_differences(old: Config, new: Config) -> list[str]:
@@ -102,6 +105,7 @@ def check_ingredients(config: Config, run_dir: Path) -> Config:
     Returns the config as the workers need it: the demonstrations as a folder on this machine, absolute paths.
     """
     check_device(config.operator.device)
+    build_env(replace(config.env, image_obs=False)).close()
     if config.env.image_obs:
         require_headless_gl()
         if config.encoder.weights != "random":
@@ -114,7 +118,7 @@ def check_ingredients(config: Config, run_dir: Path) -> Config:
     )
 
 
-def train(config: Config, run_dir: Path, checkpoint: Path | None) -> int:
+def train(config: Config, run_dir: Path, checkpoint: Path | None, started: float) -> int:
     """Run the experiment under Ray Tune; TensorBoard files, checkpoints and summary land in run_dir."""
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # our progress line, not Tune's table
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # ours lets the trial end with a checkpoint
@@ -122,15 +126,25 @@ def train(config: Config, run_dir: Path, checkpoint: Path | None) -> int:
     algorithm = HILSACConfig.from_config(config)
     algorithm.restore_from = str(checkpoint) if checkpoint else None
 
+    # A folder per session, so that none overwrites another's checkpoints; their curves join at the env step.
+    sessions = len(list(run_dir.glob(f"{TRIAL}*")))
+    session = f"{TRIAL}_{sessions + 1}" if sessions else TRIAL
+
     stopper = RunStopper(config.stop)
     progress = ProgressLine(config)
-    previous = signal.signal(signal.SIGINT, lambda *_: stopper.request())
-    started = time.monotonic()
+    previous = signal.getsignal(signal.SIGINT)
+
+    def interrupted(*_: Any) -> None:
+        stopper.interrupted = True
+        signal.signal(signal.SIGINT, previous)
+        print("\nStopping with a last checkpoint. Ctrl-C again stops at once.", file=sys.stderr)
+
+    signal.signal(signal.SIGINT, interrupted)
     try:
         tuner = tune.Tuner(
             algorithm.algo_class,
             param_space=algorithm,
-            tune_config=tune.TuneConfig(trial_dirname_creator=lambda trial: TRIAL, reuse_actors=False),
+            tune_config=tune.TuneConfig(trial_dirname_creator=lambda trial: session, reuse_actors=False),
             run_config=tune.RunConfig(
                 name=run_dir.name,
                 storage_path=str(run_dir.parent),
@@ -153,12 +167,13 @@ def train(config: Config, run_dir: Path, checkpoint: Path | None) -> int:
     summary = summarise(result.metrics, config, time.monotonic() - started)
     (run_dir / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + "\n")
     print(json.dumps(summary, indent=2))
-    return 130 if stopper.interrupted else 0
+    return INTERRUPTED if stopper.interrupted else 0
 
 
 def start_ray(config: Config) -> None:
     """Join the cluster of RAY_ADDRESS, or start one on this machine that has the operator's seat."""
-    common = {"logging_level": "ERROR", "runtime_env": {"worker_process_setup_hook": "hil_rllib.logs.quiet_worker"}}
+    hook = {"worker_process_setup_hook": "hil_rllib.logs.quiet_worker"}
+    common = {"logging_level": "ERROR", "runtime_env": hook}
     if "RAY_ADDRESS" in os.environ:
         ray.init(**common)
         return

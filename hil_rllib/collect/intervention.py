@@ -19,7 +19,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from hil_rllib.collect.pacing import OperatorWrapper
 from hil_rllib.contract import IS_INTERVENTION, Command, EpisodeEnd
-from hil_rllib.devices import InterventionMode, TeleopDevice, check_device, make_device
+from hil_rllib.devices import InterventionMode, TeleopDevice, check_device, device_class, make_device
 from hil_rllib.devices.guard import RETRY_S, DeviceGuard
 
 
@@ -102,6 +102,11 @@ class InterventionConnector(ConnectorV2):
         if self._guard is not None and not self._closed:
             self._closed = True
             self._guard.close()
+
+
+def is_realtime(device: str) -> bool:
+    """Whether a person sits at the device, so that its env must keep to the clock."""
+    return device_class(device).realtime
 
 
 def operator_connector(

@@ -103,7 +103,7 @@ class Evaluations:
     """Greedy evaluations so far, and whether they end the run."""
 
     passed_in_row: int = 0
-    latest: dict[str, float] = field(default_factory=dict)  # `evaluation/…`, repeated until there is a newer one
+    latest: dict[str, float] = field(default_factory=dict)  # `evaluation/…`, repeated until the next
 
     def add(self, results: Sequence[Any], at_steps: int, target: float | None) -> None:
         """Take in one evaluation. results: `EpisodeResult`s; target: stop.success."""

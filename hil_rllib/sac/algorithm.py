@@ -17,18 +17,20 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, LEARNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 from ray.tune.execution.placement_groups import PlacementGroupFactory
-from ray.tune.result import SHOULD_CHECKPOINT
+from ray.tune.result import SHOULD_CHECKPOINT, TIMESTEPS_TOTAL
 
 from hil_rllib.collect.collector import Collector, Group
-from hil_rllib.collect.staging import Staging
+from hil_rllib.collect.runners import RunnerGroup
 from hil_rllib.collect.statistics import Evaluations, Statistics
 from hil_rllib.data.replay import Fragment, ReplayMix, Ring
 from hil_rllib.sac.checkpoint import restore_run, save_run
 from hil_rllib.sac.config import OPERATOR_RESOURCE, HILSACConfig
 from hil_rllib.sac.demos import demo_fragments
 from hil_rllib.sac.evaluation import Evaluator
+from hil_rllib.sac.staging import Staging
 
 METRICS_EVERY = 20  # updates between two readings of the losses: reading makes the learner wait for them
+LEARNER_METRICS = ("q_mean", "temperature", "entropy")  # of the learner's own, those shown under `hil/` too
 
 
 class HILSAC(SAC):
@@ -61,6 +63,7 @@ class HILSAC(SAC):
         self._evaluate_when_due()
         counts = {"env_steps": self.env_steps, "updates": self.updates}
         values = self.stats.metrics(**counts, online=len(self.online), demo=len(self.demo))
+        values |= self._learner_metrics
         for section, named in (("hil", values), ("evaluation", self.evaluations.latest)):
             for name, value in named.items():
                 self.metrics.log_value((section, name), value, window=1)
@@ -98,6 +101,9 @@ class HILSAC(SAC):
         )
         if with_metrics:
             self._since_metrics = 0
+            scalars = self.metrics.peek_results(results[0])[DEFAULT_MODULE_ID]
+            # Cloning has no values, critic-only updates no entropy.
+            self._learner_metrics |= {name: scalars[name] for name in LEARNER_METRICS if name in scalars}
             self.metrics.aggregate(results, key=LEARNER_RESULTS)
         if not how:
             self.updates += updates
@@ -125,14 +131,16 @@ class HILSAC(SAC):
             self._evaluated_at = self.env_steps
             self._evaluation = self.evaluator.run.remote(self.policy_state()[DEFAULT_MODULE_ID])
         if self._evaluation is not None:
-            wait = None if self.lockstep or now else 0.0
-            done, _ = ray.wait([self._evaluation], timeout=wait)
+            done, _ = ray.wait([self._evaluation], timeout=None if self.lockstep else 0.0)
             if done:
-                self.evaluations.add(ray.get(done[0]), self._evaluated_at, self.hil.stop.success)
+                # Cloning alone, before the first step, is reported but does not end a run.
+                target = self.hil.stop.success if self._evaluated_at else None
+                self.evaluations.add(ray.get(done[0]), self._evaluated_at, target)
                 self._evaluation = None
 
     def step(self) -> dict[str, Any]:
         result = super().step()
+        result[TIMESTEPS_TOTAL] = self.env_steps  # TensorBoard's horizontal axis
         every = self.hil.checkpoint.every_steps
         if self.env_steps // every > self._checkpointed_at // every:
             self._checkpointed_at = self.env_steps
@@ -154,39 +162,43 @@ class HILSAC(SAC):
         self.mix = ReplayMix(self.online, self.demo, hil.sac.batch_size, hil.sac.demo_fraction, hil.run.seed)
         self.staging, self.stats, self.evaluations = Staging(), Statistics(), Evaluations()
         self.saved_rings: dict[str, Any] = {}
+        self._learner_metrics: dict[str, float] = {}
         self.env_steps = self.updates = self.pushes = 0
         self._evaluated_at = self._checkpointed_at = self._since_metrics = 0
         self._block = max(1, int(hil.sac.utd_ratio))
         self._blocks_per_push = max(1, hil.sac.weight_push_every // self._block)
 
-        operator_config = self.config.operator()
-        placement = ray.util.get_current_placement_group()
-        operators = EnvRunnerGroup(
-            env_creator=self.env_creator,
-            config=operator_config,
-            local_env_runner=False,
-            logdir=self.logdir,
-            tune_trial_id=self.trial_id,
-            pg_offset=len(placement.bundle_specs) - 2 if placement else 0,  # its bundle is the last one
-        )
-        self.operators = Group(
-            "operator", operators, realtime=operator_config.env_config["operator_hz"] is not None
-        )
-        groups = [self.operators]
+        operator = self.config.operator()
+        paced = operator.env_config["operator_hz"] is not None
+        groups = [Group("operator", self._make_runners(operator, hil.runners.autonomous), realtime=paced)]
         if hil.runners.autonomous:
-            groups.append(Group("autonomous", self.env_runner_group, realtime=False))
+            groups.append(
+                Group("autonomous", self._make_runners(self.config.autonomous(), 0), realtime=False)
+            )
         # Fragments that may be under way on the runners before the learner counts as behind.
         self._slack = 2 * hil.runners.fragment * (1 + hil.runners.autonomous) * hil.sac.utd_ratio
         self.collector = Collector(groups, self.lockstep)
 
         self._evaluation: ray.ObjectRef | None = None
         spec = self.config.get_rl_module_spec(spaces=self.spaces, inference_only=True)
-        self.evaluator = ray.remote(num_cpus=0, max_restarts=-1)(Evaluator).remote(hil, spec)
+        evaluator = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Evaluator)
+        self.evaluator = evaluator.remote(hil, spec)
 
         if self.config.restore_from:
             self.restore_from_path(self.config.restore_from)
         else:
             self._load_demos()
+
+    def _make_runners(self, config: AlgorithmConfig, bundles_before: int) -> RunnerGroup:
+        """A group of remote runners. bundles_before: of `default_resource_request`, after the trial's own."""
+        return RunnerGroup(
+            env_creator=self.env_creator,
+            config=config,
+            local_env_runner=False,
+            logdir=self.logdir,
+            tune_trial_id=self.trial_id,
+            pg_offset=bundles_before,
+        )
 
     def _load_demos(self) -> None:
         """Drain the offline input into the demo ring, then the optional behaviour-cloning start."""
@@ -202,7 +214,8 @@ class HILSAC(SAC):
             self._evaluate_when_due(now=True)
 
     def cleanup(self) -> None:
-        self.operators.runners.stop()
+        for group in self.collector.groups:
+            group.runners.stop()
         ray.kill(self.evaluator)
         super().cleanup()
 
@@ -217,9 +230,11 @@ class HILSAC(SAC):
 
     @classmethod
     def default_resource_request(cls, config: Any) -> PlacementGroupFactory:
-        """RLlib's bundles, and the operator's last."""
+        """RLlib's bundle for the trial itself, one for each autonomous runner, and the operator's."""
         request = super().default_resource_request(config)
-        return PlacementGroupFactory([*request.bundles, {OPERATOR_RESOURCE: 1}], strategy=request.strategy)
+        autonomous = [{"CPU": 1}] * config["hil"].runners.autonomous
+        bundles = [*request.bundles, *autonomous, {OPERATOR_RESOURCE: 1}]
+        return PlacementGroupFactory(bundles, strategy=request.strategy)
 
     # -- checkpoints -------------------------------------------------------------------------------
 
@@ -231,10 +246,11 @@ class HILSAC(SAC):
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
         super().restore_from_path(path, *args, **kwargs)
         restore_run(self, Path(path))
-        self._evaluated_at = self._checkpointed_at = self.env_steps
+        self._checkpointed_at = self.env_steps
+        self._evaluated_at = int(self.evaluations.latest.get("at_env_steps", 0))
         self._push_weights()
 
 
 def learner_threads() -> int:
-    """Cores of this machine less one for the runner beside it: two busy threads on one core lose more than they gain."""
+    """Cores of this machine less one for the runner beside it: two busy threads on one core only lose."""
     return max(1, len(os.sched_getaffinity(0)) - 1)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from hil_rllib.collect.statistics import Evaluations
 from hil_rllib.data.replay_store import load_ring, save_ring
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def save_run(algorithm: HILSAC, checkpoint: Path) -> None:
         "rings": algorithm.saved_rings,
         "sampler": algorithm.mix.rng.bit_generator.state,
         "statistics": algorithm.stats.get_state(),
-        "passed_in_row": algorithm.evaluations.passed_in_row,
+        "evaluations": vars(algorithm.evaluations),
         **{name: getattr(algorithm, name) for name in COUNTERS},
     }
     (checkpoint / STATE_FILE).write_text(json.dumps(state, indent=1))
@@ -55,7 +56,7 @@ def restore_run(algorithm: HILSAC, checkpoint: Path) -> None:
     algorithm.saved_rings = state["rings"]
     algorithm.mix.rng.bit_generator.state = state["sampler"]
     algorithm.stats.set_state(state["statistics"])
-    algorithm.evaluations.passed_in_row = state["passed_in_row"]
+    algorithm.evaluations = Evaluations(**state["evaluations"])
     for name in COUNTERS:
         setattr(algorithm, name, state[name])
     torch.set_rng_state(torch.load(checkpoint / RANDOM_FILE, weights_only=True))

@@ -12,12 +12,11 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.tune.registry import register_env
 
 from hil_rllib.collect.encode import EncodeFrames
-from hil_rllib.collect.intervention import InterventionConnector, operator_connector
+from hil_rllib.collect.intervention import InterventionConnector, is_realtime, operator_connector
 from hil_rllib.collect.pacing import OperatorWrapper, claim_priority
 from hil_rllib.config import Config, EnvSection
 from hil_rllib.contract import ACTION_DIM
 from hil_rllib.data.offline_input import LeRobotOfflineData
-from hil_rllib.devices import device_class
 from hil_rllib.sac.learner import HILSACLearner
 from hil_rllib.sac.module import HILSACModule
 
@@ -26,7 +25,10 @@ QUEUED_S = 5.0  # [s] of steps queued on a person's runner: longer than the driv
 
 
 class HILSACConfig(SACConfig):
-    """RLlib's SAC configuration as `HILSAC` needs it; everything of ours is in `.hil`."""
+    """RLlib's SAC configuration as `HILSAC` needs it; everything of ours is in `.hil`.
+
+    It has no remote env runners: `HILSAC` makes two groups of its own, by `autonomous()` and `operator()`.
+    """
 
     def __init__(self, algo_class: type | None = None) -> None:
         from hil_rllib.sac.algorithm import HILSAC
@@ -48,14 +50,13 @@ class HILSACConfig(SACConfig):
 
     @classmethod
     def from_config(cls, hil: Config) -> Self:
-        """The RLlib configuration of a run: autonomous runners, learner and offline input."""
+        """The RLlib configuration of a run: learner, offline input, and what its runners have in common."""
         config = cls()
         config.hil = hil
         register_env(hil.env.id, make_env)
         config.environment(hil.env.id, env_config={"hil_env": hil.env})
         config.env_runners(
-            num_env_runners=hil.runners.autonomous,
-            num_envs_per_env_runner=hil.runners.envs_per_runner,
+            num_env_runners=0,
             rollout_fragment_length=hil.runners.fragment,
             max_requests_in_flight_per_env_runner=2,  # one runs, one waits: no runner idles
             env_to_module_connector=lambda env, spaces, device: encode_connector(hil),
@@ -73,10 +74,20 @@ class HILSACConfig(SACConfig):
             )
         return config
 
+    def autonomous(self) -> AlgorithmConfig:
+        """The configuration of the runners that the policy drives alone."""
+        config = self.copy(copy_frozen=False)
+        config.env_runners(
+            num_env_runners=self.hil.runners.autonomous,
+            num_envs_per_env_runner=self.hil.runners.envs_per_runner,
+            create_local_env_runner=False,
+        )
+        return config
+
     def operator(self) -> AlgorithmConfig:
         """The configuration of the operator's runner group: one runner, bound to the input device."""
         hil = self.hil
-        realtime = device_class(hil.operator.device).realtime
+        realtime = is_realtime(hil.operator.device)
         config = self.copy(copy_frozen=False)
         options = {}
         if hil.operator.device == "scripted":
@@ -130,14 +141,18 @@ def make_env(env_config: Any) -> gym.Env:
 def build_env(cfg: EnvSection) -> gym.Env:
     """The environment of the `env` section.
 
-    Raises ValueError for an env whose actions are not the 4-D ones of `hil_rllib.contract`.
+    Raises ValueError for an unknown id, and for an env whose actions are not the 4-D ones of
+    `hil_rllib.contract`.
     """
     import envs  # noqa: F401  (registers the ids in this process)
 
     # tests/envs run the checker; here it would cost the first step of every runner.
-    env = gym.make(
-        cfg.id, max_episode_steps=cfg.max_episode_steps, disable_env_checker=True, **env_options(cfg)
-    )
+    options = {"max_episode_steps": cfg.max_episode_steps, "disable_env_checker": True}
+    try:
+        env = gym.make(cfg.id, **options, **env_options(cfg))
+    except (gym.error.Error, TypeError) as error:  # TypeError: it takes other options than ours
+        ours = ", ".join(sorted(name for name in gym.registry if name.startswith("hil/")))
+        raise ValueError(f"env.id '{cfg.id}' cannot be made: {error}. Choose from {ours}.") from error
     if env.action_space.shape != (ACTION_DIM,):
         raise ValueError(
             f"env.id '{cfg.id}' takes actions of shape {env.action_space.shape}, the policy gives "

@@ -6,6 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hil_rllib.contract import Gripper
+
+NO_OP = 1e-3  # largest motion entry, [-1, 1], that still counts as none
+
 
 def td_target(reward: Tensor, terminated: Tensor, next_value: Tensor, gamma: float) -> Tensor:
     """r + γ·(1 - terminated)·V(s'), all (B,). A truncated step bootstraps: only termination ends value."""
@@ -45,16 +49,27 @@ def temperature_loss(log_alpha: Tensor, log_prob: Tensor, target_entropy: float)
 def gripper_margin_loss(q: Tensor, expert: Tensor, margin: float) -> Tensor:
     """Large-margin term: max_a [Q(s, a) + margin·1(a ≠ a_E)] - Q(s, a_E). q: (B, 3); expert: (B,) int64.
 
-    Holds the demonstrated choice at least `margin` above the others. Source: DQfD (Hester 2018), eq. 2.
+    Holds the demonstrated choice at least `margin` above the others. The mean is over the choices that
+    occur, each with the mean over its own rows: a hand closes once an episode and holds twenty times, and
+    unbalanced the head learns to hold for ever. Source: DQfD (Hester 2018), eq. 2; the balance is ours.
     """
-    expert = expert[:, None]
-    penalised = (q + margin).scatter(1, expert, q.gather(1, expert))
-    return (penalised.max(1).values - q.gather(1, expert).squeeze(1)).mean()
+    index = expert[:, None]
+    penalised = (q + margin).scatter(1, index, q.gather(1, index))
+    shortfall = penalised.max(1).values - q.gather(1, index).squeeze(1)
+    one_hot = F.one_hot(expert, q.shape[1]).to(q.dtype)
+    count = one_hot.sum(0)
+    return (shortfall @ one_hot / count.clamp_min(1)).sum() / (count > 0).sum()
 
 
-def cloning_loss(mean_action: Tensor, expert: Tensor) -> Tensor:
-    """‖μ(s) - a_E‖² in action space, mean over (B, A) rows. Source: TD3+BC."""
-    return (mean_action - expert).square().sum(-1).mean()
+def cloning_loss(action: Tensor, expert: Tensor, choice: Tensor) -> Tensor:
+    """‖a - a_E‖² over motions (B, 3), a sampled from the policy: E = ‖μ - a_E‖² + Σσ², so noise shrinks too.
+
+    Rows in which the person did nothing (no motion, gripper held; choice (B,)) do not count: they teach the
+    mean action to stand still, and a greedy policy that stands still once stands still for good.
+    Source: TD3+BC; leaving no-ops out as OpenVLA (Kim 2024) does.
+    """
+    active = (expert.abs().amax(-1) > NO_OP) | (choice != int(Gripper.HOLD))
+    return ((action - expert).square().sum(-1) * active).sum() / active.sum().clamp_min(1)
 
 
 def gripper_q_loss(q: Tensor, choice: Tensor, target: Tensor) -> Tensor:

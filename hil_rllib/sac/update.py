@@ -76,8 +76,9 @@ def update(
         terms["actor_loss"] = losses.actor_loss(log_prob, q_of_policy, alpha.detach(), cfg.q_normalised_actor)
         terms["temperature_loss"] = losses.temperature_loss(module.log_alpha, log_prob, target_entropy(cfg))
         if anchored and cfg.bc_weight > 0:
-            cloned = torch.tanh(module.actor(latent[:n_demo])[0])
-            terms["bc_loss"] = anchor * cfg.bc_weight * losses.cloning_loss(cloned, motion[:n_demo])
+            cloned, _ = squashed_sample(*module.actor(latent[:n_demo]))
+            cloning = losses.cloning_loss(cloned, motion[:n_demo], choice[:n_demo])
+            terms["bc_loss"] = anchor * cfg.bc_weight * cloning
 
     active = optimizers if train_actor else {"critic": optimizers["critic"]}
     descend(sum(terms.values()), active, cfg.grad_clip)
@@ -101,7 +102,7 @@ def clone_update(
     motion, choice = split_action(batch[Columns.ACTIONS])
     latent = module.encoder(batch[Columns.OBS])
     terms = {
-        "bc_loss": losses.cloning_loss(torch.tanh(module.actor(latent)[0]), motion),
+        "bc_loss": losses.cloning_loss(squashed_sample(*module.actor(latent))[0], motion, choice),
         "gripper_margin_loss": losses.gripper_margin_loss(module.gripper(latent), choice, cfg.gripper_margin),
     }
     descend(sum(terms.values()), {k: optimizers[k] for k in ("critic", "actor")}, cfg.grad_clip)

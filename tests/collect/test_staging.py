@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from episodes import fragment
 
-from hil_rllib.collect.staging import Staging
 from hil_rllib.contract import RERECORD, SUCCESS
+from hil_rllib.sac.staging import Staging
 
 
 def steps(fragments):
