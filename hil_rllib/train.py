@@ -38,7 +38,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         config = load_config(args.config, args.overrides)
         run_dir = Path(config.run.dir).resolve()
-        checkpoint = checkpoint_to_resume(run_dir, config) if args.resume else make_run_dir(run_dir)
+        checkpoint = checkpoint_to_resume(run_dir, config) if args.resume else None
+        if not args.resume:
+            make_run_dir(run_dir)
         ready = check_ingredients(config, run_dir)
         (run_dir / CONFIG_FILE).write_text(config.to_yaml())  # last: only a run that can begin claims it
     except (ConfigError, DatasetError, DeviceUnavailable, HeadlessGLError, OSError, ValueError) as error:

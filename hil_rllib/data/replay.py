@@ -88,7 +88,7 @@ class Ring:
     def __init__(self, capacity: int, observation_space: gym.Space) -> None:
         self.capacity = capacity
         self.obs: Nested = allocate(observation_space, capacity)
-        self.steps = {
+        self.steps: dict[str, NDArray[Any]] = {
             name: np.zeros((capacity, *shape), dtype) for name, (shape, dtype) in STEP_COLUMNS.items()
         }
         self.rows_written = 0  # in its lifetime; the next row goes to rows_written % capacity
@@ -204,7 +204,7 @@ def allocate(space: gym.Space, rows: int) -> Nested:
     """Zeroed arrays (rows, …) in the layout of a Dict or Box space."""
     if isinstance(space, gym.spaces.Dict):
         return {name: allocate(part, rows) for name, part in space.spaces.items()}
-    return np.zeros((rows, *space.shape), space.dtype)
+    return np.zeros((rows, *(space.shape or ())), space.dtype)
 
 
 def stacked(observations: Nested) -> Nested:

@@ -20,7 +20,7 @@ START = "__start__"  # bool (rows,): the row begins a transition
 def save_ring(ring: Ring, folder: Path, name: str, saved: dict[str, Any] | None) -> dict[str, Any]:
     """Write the rows that are new since `saved`, the last save's cursor, and return the cursor of now."""
     folder.mkdir(parents=True, exist_ok=True)
-    cursor = {"rows_written": ring.rows_written, "shards": list(saved["shards"]) if saved else []}
+    cursor: dict[str, Any] = {"rows_written": ring.rows_written, "shards": list(saved["shards"]) if saved else []}
     # The last row saved may have been open: the next fragment turned it into a start.
     first = max(saved["rows_written"] - 1 if saved else 0, ring.rows_written - ring.capacity, 0)
     if saved and saved["rows_written"] == ring.rows_written:
@@ -28,11 +28,12 @@ def save_ring(ring: Ring, folder: Path, name: str, saved: dict[str, Any] | None)
     rows = np.arange(first, ring.rows_written)
     if len(rows):
         columns = _flat({"obs": ring.obs, "steps": ring.steps})
-        arrays = {key: column[rows % ring.capacity] for key, column in columns.items()}
+        arrays: dict[str, Any] = {key: column[rows % ring.capacity] for key, column in columns.items()}
+        arrays[START] = ring.is_start(rows)
         file = folder / f"{name}-{first:09d}-{ring.rows_written:09d}.npz"
         partial = file.with_suffix(".partial")
         with partial.open("wb") as stream:
-            np.savez(stream, **arrays, **{START: ring.is_start(rows)})
+            np.savez(stream, **arrays)
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(file)
@@ -65,7 +66,7 @@ def load_ring(ring: Ring, folder: Path, cursor: dict[str, Any]) -> None:
 
 
 def _flat(columns: Nested, prefix: str = "") -> dict[str, np.ndarray]:
-    flat = {}
+    flat: dict[str, np.ndarray] = {}
     for name, column in columns.items():
         key = f"{prefix}{name}"
         flat |= _flat(column, f"{key}/") if isinstance(column, dict) else {key: column}

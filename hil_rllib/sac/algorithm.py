@@ -37,6 +37,11 @@ class HILSAC(SAC):
     """SAC from prior data (RLPD) with a person in the loop; see `HILSACConfig.from_config`."""
 
     config: HILSACConfig
+    evaluator: Any  # handle of the Ray actor
+    _evaluation: ray.ObjectRef | None  # the one under way
+    _evaluated_at: int  # [env steps]
+    _checkpointed_at: int  # [env steps]
+    _since_metrics: int  # updates
 
     @classmethod
     def get_default_config(cls) -> AlgorithmConfig:
@@ -179,7 +184,7 @@ class HILSAC(SAC):
         self._slack = 2 * hil.runners.fragment * (1 + hil.runners.autonomous) * hil.sac.utd_ratio
         self.collector = Collector(groups, self.lockstep)
 
-        self._evaluation: ray.ObjectRef | None = None
+        self._evaluation = None
         spec = self.config.get_rl_module_spec(spaces=self.spaces, inference_only=True)
         evaluator = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Evaluator)
         self.evaluator = evaluator.remote(hil, spec)

@@ -147,7 +147,7 @@ def build_env(cfg: EnvSection) -> gym.Env:
     import envs  # noqa: F401  (registers the ids in this process)
 
     # tests/envs run the checker; here it would cost the first step of every runner.
-    options = {"max_episode_steps": cfg.max_episode_steps, "disable_env_checker": True}
+    options: dict[str, Any] = {"max_episode_steps": cfg.max_episode_steps, "disable_env_checker": True}
     try:
         env = gym.make(cfg.id, **options, **env_options(cfg))
     except (gym.error.Error, TypeError) as error:  # TypeError: it takes other options than ours

@@ -81,7 +81,7 @@ def update(
             terms["bc_loss"] = anchor * cfg.bc_weight * cloning
 
     active = optimizers if train_actor else {"critic": optimizers["critic"]}
-    descend(sum(terms.values()), active, cfg.grad_clip)
+    descend(list(terms.values()), active, cfg.grad_clip)
     move_targets(module, cfg.tau)
 
     metrics = {
@@ -105,7 +105,7 @@ def clone_update(
         "bc_loss": losses.cloning_loss(squashed_sample(*module.actor(latent))[0], motion, choice),
         "gripper_margin_loss": losses.gripper_margin_loss(module.gripper(latent), choice, cfg.gripper_margin),
     }
-    descend(sum(terms.values()), {k: optimizers[k] for k in ("critic", "actor")}, cfg.grad_clip)
+    descend(list(terms.values()), {k: optimizers[k] for k in ("critic", "actor")}, cfg.grad_clip)
     move_targets(module, cfg.tau)
     return {name: value.detach() for name, value in terms.items()}
 
@@ -150,10 +150,10 @@ def frozen(critics: nn.Module, latent: Tensor, motion: Tensor) -> Tensor:
     return torch.func.functional_call(critics, params, (latent, motion))
 
 
-def descend(loss: Tensor, optimizers: dict[str, torch.optim.Optimizer], clip: float) -> None:
+def descend(terms: list[Tensor], optimizers: dict[str, torch.optim.Optimizer], clip: float) -> None:
     for optimizer in optimizers.values():
         optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    torch.stack(terms).sum().backward()
     for optimizer in optimizers.values():
         for group in optimizer.param_groups:
             nn.utils.clip_grad_norm_(group["params"], clip)
