@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from hil_rllib.sac.checkpoint import restore_run, save_run
 from hil_rllib.sac.config import OPERATOR_RESOURCE, HILSACConfig
 from hil_rllib.sac.demos import demo_fragments
 from hil_rllib.sac.evaluation import Evaluator
+from hil_rllib.sac.machine import keep_freed_memory, learner_threads
 from hil_rllib.sac.staging import Staging
 
 METRICS_EVERY = 20  # updates between two readings of the losses: reading makes the learner wait for them
@@ -160,6 +160,7 @@ class HILSAC(SAC):
         self.lockstep = hil.run.mode == "lockstep"
         torch.manual_seed(hil.run.seed)
         torch.set_num_threads(learner_threads())
+        keep_freed_memory()
 
         space, _ = self.spaces[DEFAULT_MODULE_ID]
         self.online = Ring(hil.sac.online_capacity, space)
@@ -254,8 +255,3 @@ class HILSAC(SAC):
         self._checkpointed_at = self.env_steps
         self._evaluated_at = int(self.evaluations.latest.get("at_env_steps", 0))
         self._push_weights()
-
-
-def learner_threads() -> int:
-    """Cores of this machine less one for the runner beside it: two busy threads on one core only lose."""
-    return max(1, len(os.sched_getaffinity(0)) - 1)
