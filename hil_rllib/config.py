@@ -88,6 +88,7 @@ class OperatorSection:
     device: Literal["auto", "browser", "gamepad", "hid", "keyboard", "none", "scripted"] = "auto"
     mode: Literal["hold", "toggle", "auto"] = "hold"
     hz: Annotated[float, Range(above=0, high=100)] = 10.0  # the environment's own control rate
+    realtime: bool = False  # keep to `hz` with a synthetic device too; with a person it is always kept
     scripted: ScriptedOperatorSection = field(default_factory=ScriptedOperatorSection)
 
 
@@ -245,6 +246,11 @@ def _check(config: Config, origin: str) -> None:
             config.run.mode == "lockstep" and operator.device not in ("none", "scripted"),
             f"run.mode 'lockstep' would make a person wait for the learner. Set operator.device to none or "
             f"scripted (it is '{operator.device}'), or run.mode=async.",
+        ),
+        (
+            config.run.mode == "lockstep" and operator.realtime,
+            "run.mode 'lockstep' waits for the learner, operator.realtime for nobody. Set run.mode=async or "
+            "operator.realtime=false.",
         ),
         (
             min(sac.online_capacity, sac.demo_capacity) < sac.batch_size,

@@ -103,6 +103,10 @@ def test_scalars_mean_what_they_look_like(write) -> None:
         ("sac: {demo_fraction: 0}", ["would never use the demonstrations"]),
         ("demos: {source: none}\nsac: {demo_fraction: 0}", ["act on the demo half", "Set both weights to 0"]),
         ("run: {mode: lockstep}", ["make a person wait", "'auto'"]),
+        (
+            "run: {mode: lockstep}\noperator: {device: scripted, realtime: true}",
+            ["waits for the learner, operator.realtime for nobody"],
+        ),
         ("sac: {demo_capacity: 255}", ["must each hold a batch of sac.batch_size 256"]),
         ("stop: {env_steps: 100}", ["sac.learning_starts 100 must be below stop.env_steps 100"]),
     ],

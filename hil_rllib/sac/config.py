@@ -87,7 +87,7 @@ class HILSACConfig(SACConfig):
     def operator(self) -> AlgorithmConfig:
         """The configuration of the operator's runner group: one runner, bound to the input device."""
         hil = self.hil
-        realtime = is_realtime(hil.operator.device)
+        realtime = hil.operator.realtime or is_realtime(hil.operator.device)
         config = self.copy(copy_frozen=False)
         options = {}
         if hil.operator.device == "scripted":
