@@ -44,14 +44,21 @@ CASES = {
 }
 
 NO_MARGIN, NO_BC, NO_NORM = "sac.gripper_margin_weight=0", "sac.bc_weight=0", "sac.q_normalised_actor=false"
+NO_START = "sac.bc_start_updates=0"
 ARMS: dict[str, tuple[str, ...]] = {
     "full": (),
     "no_margin": (NO_MARGIN,),
     "no_bc": (NO_BC,),
     "no_norm": (NO_NORM,),
-    "plain": (NO_MARGIN, NO_BC, NO_NORM),
-    # The evaluation after the cloning start is the last one: the run ends with its first step.
-    "bc_only": ("sac.bc_start_updates=2000", "sac.learning_starts=0", "stop.env_steps=1"),
+    "no_start": (NO_START,),
+    "plain": (NO_MARGIN, NO_BC, NO_NORM, NO_START),
+    # Over after its first step; lockstep waits for the evaluation that follows the cloning start.
+    "bc_only": (
+        "sac.bc_start_updates=2000",
+        "sac.learning_starts=0",
+        "stop.env_steps=1",
+        "run.mode=lockstep",
+    ),
 }
 
 
@@ -77,6 +84,8 @@ class Run:
 
     def verdict(self) -> str:
         case = CASES[self.case]
+        if self.arm == "bc_only":
+            return "for comparison"
         if not self.reached():
             return "not solved"
         return "ok" if self.summary["seconds"] <= case.limit_s else f"over {case.limit_s:.0f} s"
@@ -119,9 +128,8 @@ def evaluations(results: Iterator[dict[str, Any]]) -> Iterator[tuple[int, int, i
 
 
 def print_table(runs: list[Run]) -> None:
-    print(
-        f"\n{'case':7} {'arm':10} {'seed':>4} {'steps':>6} {'seconds':>8} {'human s':>8} {'greedy':>7} verdict"
-    )
+    columns = f"{'steps':>6} {'seconds':>8} {'human s':>8} {'greedy':>7}"
+    print(f"\n{'case':7} {'arm':10} {'seed':>4} {columns}  verdict")
     for run in runs:
         _, solved, of = run.evaluations[-1] if run.evaluations else (0, 0, 0)
         numbers = (

@@ -13,23 +13,17 @@ import argparse
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import ray
 import torch
-from ray.rllib.core import DEFAULT_MODULE_ID
-from synthetic import fill
+from synthetic import build
 
-from hil_rllib.config import Config, load_config
 from hil_rllib.data.replay import ReplayMix, nested_map, rows_of
 from hil_rllib.logs import quiet
 from hil_rllib.sac.algorithm import HILSAC
-from hil_rllib.sac.config import HILSACConfig
 from hil_rllib.sac.update import make_optimizers, update
-from hil_rllib.train import start_ray
 
-CONFIGS = Path(__file__).parents[2] / "tuned_configs"
 BLOCK = 2  # updates: a critic's, then one of critic and actor, as with utd_ratio 2
 MS_TARGET, RATIO_TARGET = 40.0, 0.8
 
@@ -72,20 +66,6 @@ class PlainLoop:
         return updates / (time.perf_counter() - started)
 
 
-def built(config_file: str, steps: int) -> HILSAC:
-    """The algorithm of a configuration, its rings filled, far behind its budget: it only learns."""
-    # A scripted operator: a config with neither demonstrations nor a person would be refused.
-    overrides = ["demos.source=none", "operator.device=scripted", "sac.bc_start_updates=0"]
-    hil: Config = load_config(CONFIGS / config_file, overrides)
-    start_ray(hil)
-    algorithm = HILSACConfig.from_config(hil).build_algo()
-    space, _ = algorithm.spaces[DEFAULT_MODULE_ID]
-    fill(algorithm.online, space, steps, seed=0)
-    fill(algorithm.demo, space, steps, seed=1)
-    algorithm.env_steps = algorithm._evaluated_at = 10**9
-    return algorithm
-
-
 def updates_per_second(algorithm: HILSAC, seconds: float) -> float:
     """By `train()`, reports included."""
     started, before = time.perf_counter(), algorithm.updates
@@ -126,7 +106,8 @@ def main() -> None:
     print(f"{len(os.sched_getaffinity(0))} cores, load {load:.1f}" + (": NOT IDLE" if load > 1 else ""))
     row("figure", "threads", "median (least)", "target")
     for name, config_file in (("two cameras", "panda_sac.yaml"), ("state", "panda_sac_state.yaml")):
-        algorithm = built(config_file, args.steps)
+        algorithm = build(config_file, args.steps)
+        algorithm.env_steps = algorithm._evaluated_at = 10**9  # far behind its budget, it only learns
         plain = PlainLoop(algorithm)
         batch = plain.cfg.batch_size
         for threads in args.threads:

@@ -1,17 +1,44 @@
-"""Random episodes of realistic shape, for benchmarks that need full rings and no environment."""
+"""The algorithm in this process, its rings filled with random episodes of realistic shape."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import ray
+from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 
+from hil_rllib.config import load_config
 from hil_rllib.contract import ACTION_DIM, DISCRETE_PENALTY, IS_INTERVENTION
 from hil_rllib.data.replay import Fragment, Ring
+from hil_rllib.sac.algorithm import HILSAC
+from hil_rllib.sac.config import HILSACConfig
+from hil_rllib.train import start_ray
 
+CONFIGS = Path(__file__).parents[2] / "tuned_configs"
 EPISODE_STEPS = 100
+
+
+def build(config_file: str, steps: int, overrides: Sequence[str] = ()) -> HILSAC:
+    """The algorithm of a configuration as it is after so many steps, with as many demonstrations.
+
+    It is built here, not in a process of its own as by Tune, and returned once all its helpers are up. The
+    operator is the synthetic one and there is nothing to load: only what a benchmark adds is measured.
+    """
+    fixed = ["demos.source=none", "operator.device=scripted", "sac.bc_start_updates=0"]
+    hil = load_config(CONFIGS / config_file, [*fixed, *overrides])
+    start_ray(hil)
+    algorithm = HILSACConfig.from_config(hil).build_algo()
+    ray.get([actor.__ray_ready__.remote() for actor in (algorithm.evaluator, algorithm.collector._server)])
+    space, _ = algorithm.spaces[DEFAULT_MODULE_ID]
+    fill(algorithm.online, space, steps, seed=0)
+    fill(algorithm.demo, space, steps, seed=1)
+    algorithm.env_steps = algorithm._evaluated_at = steps
+    return algorithm
 
 
 def fill(ring: Ring, space: gym.Space[Any], steps: int, seed: int = 0) -> None:
