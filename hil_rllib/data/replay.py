@@ -12,6 +12,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
@@ -222,9 +223,10 @@ def nested_map(f: Any, x: Nested) -> Nested:
 
 
 def take(source: Nested, rows: NDArray[np.int64], out: Nested) -> None:
-    """out[i] = source[rows[i]] for every array; `clip` lets numpy write straight into `out`."""
+    """out[i] = source[rows[i]] for every array; by torch, which uses all of the learner's threads."""
     for name, column in source.items():
         if isinstance(column, dict):
             take(column, rows, out[name])
         else:
-            np.take(column, rows, axis=0, out=out[name], mode="clip")
+            index, target = torch.from_numpy(rows), torch.from_numpy(out[name])
+            torch.index_select(torch.from_numpy(column), 0, index, out=target)
