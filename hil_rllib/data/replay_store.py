@@ -20,7 +20,8 @@ START = "__start__"  # bool (rows,): the row begins a transition
 def save_ring(ring: Ring, folder: Path, name: str, saved: dict[str, Any] | None) -> dict[str, Any]:
     """Write the rows that are new since `saved`, the last save's cursor, and return the cursor of now."""
     folder.mkdir(parents=True, exist_ok=True)
-    cursor: dict[str, Any] = {"rows_written": ring.rows_written, "shards": list(saved["shards"]) if saved else []}
+    shards = list(saved["shards"]) if saved else []
+    cursor: dict[str, Any] = {"rows_written": ring.rows_written, "shards": shards}
     # The last row saved may have been open: the next fragment turned it into a start.
     first = max(saved["rows_written"] - 1 if saved else 0, ring.rows_written - ring.capacity, 0)
     if saved and saved["rows_written"] == ring.rows_written:

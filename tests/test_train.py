@@ -1,0 +1,183 @@
+"""The user's command: what it leaves behind, how it stops and goes on, and what it refuses to begin."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from hil_rllib import train
+
+ROOT = Path(__file__).resolve().parents[1]
+SMOKE = ROOT / "tuned_configs" / "panda_sac_smoke.yaml"
+REFERENCE = ROOT / "tuned_configs" / "panda_sac.yaml"
+
+
+def command(run_dir: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "hil_rllib.train", str(SMOKE), f"run.dir={run_dir}", *arguments]
+
+
+@pytest.fixture(scope="module")
+def surroundings(tmp_path_factory) -> dict[str, str]:
+    """An environment whose caches are not the user's."""
+    return os.environ | {"XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache")), "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, surroundings) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    run_dir = tmp_path_factory.mktemp("runs") / "smoke"
+    arguments = command(run_dir, "stop.env_steps=250", "evaluation.every_steps=100")
+    done = subprocess.run(
+        arguments, env=surroundings, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return run_dir, done
+
+
+@pytest.mark.timeout(500)
+def test_a_run_leaves_config_summary_checkpoint_and_curves(finished):
+    run_dir, done = finished
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert summary["env_steps"] >= 250
+    assert summary["updates"] <= 2 * (summary["env_steps"] - 100)
+    assert summary["greedy_episodes"] == 2
+    assert summary["greedy_success"] in (0.0, 0.5, 1.0)
+    assert summary["human_seconds"] == 0
+    assert summary["seed"] == 0
+    assert yaml.safe_load((run_dir / "config.yaml").read_text())["stop"]["env_steps"] == 250
+    assert list(run_dir.glob("trial/checkpoint_*/hil_state.json"))
+
+    curves = EventAccumulator(str(run_dir / "trial")).Reload()
+    tags = set(curves.Tags()["scalars"])
+    hil = "env_steps updates human_seconds env_steps_per_s updates_per_s online_ring demo_ring success_rate"
+    hil += " intervention_rate weights_staleness q_mean temperature entropy"
+    assert {f"ray/tune/hil/{name}" for name in hil.split()} <= tags
+    assert "ray/tune/evaluation/success" in tags
+    assert curves.Scalars("ray/tune/hil/env_steps")[-1].step >= 250  # drawn over env steps
+
+    output = done.stdout + done.stderr
+    assert "step " in output  # progress was shown
+    assert "Traceback" not in output
+    assert "new API stack" not in output
+
+
+@pytest.mark.timeout(500)
+def test_a_run_goes_on_where_it_stopped_and_ctrl_c_leaves_a_checkpoint(finished, surroundings, tmp_path):
+    run_dir = tmp_path / "continued"
+    shutil.copytree(finished[0], run_dir)
+    before = json.loads((run_dir / "summary.json").read_text())
+    (run_dir / "summary.json").unlink()
+    process = subprocess.Popen(
+        command(run_dir, "--resume", "stop.env_steps=100000"),
+        env=surroundings, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    results = run_dir / "trial_2" / "result.json"
+    deadline = time.monotonic() + 240
+    while not (results.exists() and results.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    time.sleep(4)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == train.INTERRUPTED, output
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert summary["env_steps"] > before["env_steps"], output
+    assert summary["updates"] > before["updates"]
+    states = [json.loads(f.read_text()) for f in run_dir.glob("trial_2/checkpoint_*/hil_state.json")]
+    assert max(state["env_steps"] for state in states) == summary["env_steps"]
+
+
+@pytest.fixture
+def refused(monkeypatch, capsys, tmp_path):
+    """Calls the command; it must end with status 2 and one clear error, and never reach Ray."""
+    monkeypatch.setattr(train, "start_ray", lambda config: pytest.fail("work began"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def call(config: Path, *arguments: str) -> str:
+        assert train.main([str(config), f"run.dir={tmp_path / 'run'}", *arguments]) == 2
+        error = capsys.readouterr().err
+        assert "Traceback" not in error
+        lines = [line for line in error.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, error
+        return error
+
+    return call
+
+
+@pytest.fixture
+def copied_demos(real_demos, tmp_path) -> Path:
+    return Path(shutil.copytree(real_demos, tmp_path / "demos"))
+
+
+LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+
+
+def test_unknown_key_names_the_nearest(refused):
+    assert "Did you mean 'utd_ratio'?" in refused(SMOKE, "sac.utd_raito=2")
+
+
+def test_wrong_type_says_what_came(refused):
+    error = refused(SMOKE, "sac.batch_size=many")
+    assert "sac.batch_size" in error
+    assert "many" in error
+
+
+def test_missing_dataset_folder(refused, tmp_path):
+    assert "nowhere" in refused(REFERENCE, f"demos.source={tmp_path / 'nowhere'}", "demos.fallback=none")
+
+
+def test_lfs_pointers_in_place_of_data(refused, copied_demos):
+    for file in copied_demos.glob("data/**/*.parquet"):
+        file.write_text(LFS_POINTER)
+    error = refused(REFERENCE, f"demos.source={copied_demos}")
+    assert "episode_000000.parquet" in error
+    assert "git lfs pull" in error
+
+
+def test_missing_video_is_named(refused, copied_demos):
+    next(copied_demos.glob("videos/**/observation.images.wrist/episode_000007.mp4")).unlink()
+    error = refused(REFERENCE, f"demos.source={copied_demos}", "demos.frames=recorded")
+    assert "episode_000007.mp4" in error
+
+
+def test_actions_of_another_dimension(refused, copied_demos):
+    info = copied_demos / "meta" / "info.json"
+    content = json.loads(info.read_text())
+    content["features"]["action"]["shape"] = [6]
+    info.write_text(json.dumps(content))
+    assert "6" in refused(REFERENCE, f"demos.source={copied_demos}")
+
+
+def test_no_opengl_says_what_to_install(monkeypatch, refused):
+    monkeypatch.setattr("envs.gl.find_backend", lambda: None)
+    assert "apt-get install" in refused(REFERENCE, "demos.source=scripted")
+
+
+def test_missing_encoder_weights(refused, tmp_path):
+    error = refused(REFERENCE, "demos.source=scripted", f"encoder.weights={tmp_path / 'none.safetensors'}")
+    assert "bundled, random" in error
+
+
+def test_a_device_that_is_not_there_yet(refused):
+    error = refused(SMOKE, "run.mode=async", "operator.device=gamepad")
+    assert "scripted" in error
+
+
+@pytest.mark.timeout(500)
+def test_a_run_is_not_overwritten_nor_resumed_with_another_config(finished, refused, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    assert "already holds a run" in refused(SMOKE)
+    error = refused(SMOKE, "--resume", "sac.hidden=[32,32]")
+    assert "sac.hidden was [64, 64], now [32, 32]" in error
+
+
+def test_nothing_to_resume(refused):
+    assert "holds no run" in refused(SMOKE, "--resume")
