@@ -60,7 +60,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--resume", action="store_true", help="continue the run in run.dir from its last checkpoint"
     )
-    return parser.parse_args(argv)
+    return parser.parse_intermixed_args(argv)  # --resume may stand between overrides
 
 
 def make_run_dir(run_dir: Path) -> None:
