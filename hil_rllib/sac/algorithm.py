@@ -30,6 +30,7 @@ from hil_rllib.sac.machine import keep_freed_memory, learner_threads
 from hil_rllib.sac.staging import Staging
 
 METRICS_EVERY = 20  # updates between two readings of the losses: reading makes the learner wait for them
+PROBE_EVERY_S = 1.0  # [s] between looks whether a lost runner is back: learning waits for each look
 LEARNER_METRICS = ("q_mean", "temperature", "entropy")  # of the learner's own, those shown under `hil/` too
 
 
@@ -169,6 +170,7 @@ class HILSAC(SAC):
         self.staging, self.stats, self.evaluations = Staging(), Statistics(), Evaluations()
         self.saved_rings: dict[str, Any] = {}
         self._learner_metrics: dict[str, float] = {}
+        self._probe_at = 0.0
         self.env_steps = self.updates = self.pushes = 0
         self._evaluated_at = self._checkpointed_at = self._since_metrics = 0
         self._block = max(1, int(hil.sac.utd_ratio))
@@ -226,7 +228,11 @@ class HILSAC(SAC):
         super().cleanup()
 
     def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
-        restored = []
+        """Take runners that Ray has restarted back into service. RLlib asks before every `training_step`."""
+        restored: list[int] = []
+        if time.monotonic() < self._probe_at:
+            return restored
+        self._probe_at = time.monotonic() + PROBE_EVERY_S
         for group in self.collector.groups:
             ids = super().restore_env_runners(group.runners)
             if ids:

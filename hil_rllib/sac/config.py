@@ -44,7 +44,7 @@ class HILSACConfig(SACConfig):
         }
         self._dont_auto_sync_env_runner_states = True  # runners pull from the state server
         self.delay_between_env_runner_restarts_s = 1.0
-        self.env_runner_health_probe_timeout_s = 1.0  # each training step waits this long for a dead runner
+        self.env_runner_health_probe_timeout_s = 0.2  # learning waits this long for a lost runner
         self.min_time_s_per_iteration = 1  # one report a second
         self.min_sample_timesteps_per_iteration = 0
 

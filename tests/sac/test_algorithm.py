@@ -231,12 +231,10 @@ def test_async_keeps_the_budget_and_killed_runners_come_back(build, configure):
         run_until(algorithm, both_get_on_by(20))
         assert runner_pid(group) != pid
         assert any(f.steps[IS_INTERVENTION].any() for name, f in arrived if name == "operator")
-    # Who holds the newest weights? A runner that came back must be told where they are.
-    run_until(algorithm, lambda: algorithm.updates > 0 and algorithm._owed() < 2)
-    arrived.clear()
     pushed = algorithm.pushes
     assert pushed > 0
-    for group in algorithm.collector.groups:
+    time.sleep(1.0)  # a push is not waited for
+    for group in algorithm.collector.groups:  # one that came back must be told where the weights are
         (number,) = group.runners.foreach_env_runner(
             lambda runner: (runner.sample(), runner._weights_seq_no)[1], local_env_runner=False
         )
