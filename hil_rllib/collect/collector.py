@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import ray
 from ray.rllib.core import COMPONENT_RL_MODULE
@@ -24,6 +24,46 @@ class Group:
     name: str
     runners: EnvRunnerGroup
     realtime: bool
+
+
+class AskedAhead:
+    """The state server as RLlib's runner calls it, without the wait for its answer.
+
+    A runner asks for newer weights before each fragment, and on a busy machine waits tens of milliseconds,
+    which the person feels. This gives it the answer to the question before, once all of it is here, and until
+    then "nothing newer". Only the first answer, the weights to begin with, is waited for.
+    """
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self._asked: ray.ObjectRef | None = None
+        self._nothing = ray.put(None)
+
+    @property
+    def pull_if_newer(self) -> Self:
+        """RLlib calls `server.pull_if_newer.remote(seq_no)`."""
+        return self
+
+    def remote(self, seq_no: int) -> ray.ObjectRef:
+        """A reference to the newer state, or to None. seq_no: of the weights the runner has."""
+        first = self._asked is None
+        if not first and not _is_here(self._asked):
+            return self._nothing
+        answer, self._asked = self._asked or self._ask(seq_no), None
+        state = ray.get(answer)  # may raise: the next call asks anew
+        if state and not first and not _is_here(state[COMPONENT_RL_MODULE]):
+            self._asked = answer
+            return self._nothing
+        self._asked = self._ask(state[WEIGHTS_SEQ_NO] if state else seq_no)
+        return answer
+
+    def _ask(self, seq_no: int) -> ray.ObjectRef:
+        return self._server.pull_if_newer.remote(seq_no)
+
+
+def _is_here(ref: ray.ObjectRef) -> bool:
+    """Whether it can be had without waiting."""
+    return bool(ray.wait([ref], timeout=0)[0])
 
 
 class Collector:
@@ -67,10 +107,10 @@ class Collector:
 
     def share_server(self, runners: EnvRunnerGroup, worker_ids: list[int] | None = None) -> None:
         """Tell runners, new or restarted ones, where weights come from."""
-        server = self._server
+        server, lockstep = self._server, self._lockstep
 
         def share(runner: EnvRunner) -> None:
-            runner._env_runner_state_server = server
+            runner._env_runner_state_server = server if lockstep else AskedAhead(server)
 
         runners.foreach_env_runner(
             share, local_env_runner=False, remote_worker_ids=worker_ids, timeout_seconds=60.0

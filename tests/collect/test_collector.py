@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from hil_rllib.collect import collector as collector_module
-from hil_rllib.collect.collector import Collector, Group
+from hil_rllib.collect.collector import AskedAhead, Collector, Group
 
 IN_FLIGHT = 2
 
@@ -88,3 +88,71 @@ def test_lockstep_takes_one_fragment_of_each_runner_in_order(groups):
             ("autonomous", "episode of 1"),
         ]
     assert groups[0].runners.waiting == {0: 0}
+
+
+class FakeRay:
+    """References to values; those in `missing` have not arrived, an Exception is raised by `get`."""
+
+    def __init__(self):
+        self.missing = []
+
+    def put(self, value):
+        return SimpleNamespace(value=value)
+
+    def wait(self, refs, timeout):
+        assert timeout == 0  # the runner never waits
+        return [ref for ref in refs if ref not in self.missing], []
+
+    def get(self, ref):
+        assert ref not in self.missing, "would wait"
+        if isinstance(ref.value, Exception):
+            raise ref.value
+        return ref.value
+
+
+class FakeServer:
+    """A state server that gives these answers and notes the questions."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.asked = []
+        self.pull_if_newer = SimpleNamespace(remote=self._pull)
+
+    def _pull(self, seq_no):
+        self.asked.append(seq_no)
+        return self.answers[len(self.asked) - 1]
+
+
+@pytest.fixture
+def fake_ray(monkeypatch):
+    fake = FakeRay()
+    monkeypatch.setattr(collector_module, "ray", fake)
+    return fake
+
+
+def state(seq_no):
+    return {"weights_seq_no": seq_no, "rl_module": SimpleNamespace(weights=seq_no)}
+
+
+def test_a_runner_gets_new_weights_once_they_are_here_and_never_waits(fake_ray):
+    answers = [fake_ray.put(value) for value in (state(3), state(4), None, None)]
+    server = FakeServer(*answers)
+    ahead = AskedAhead(server)
+    assert ahead.pull_if_newer.remote(0) is answers[0]
+    fake_ray.missing = [answers[1]]
+    assert ahead.pull_if_newer.remote(3).value is None
+    fake_ray.missing = [answers[1].value["rl_module"]]  # the answer has come, the weights it names have not
+    assert ahead.pull_if_newer.remote(3).value is None
+    fake_ray.missing = []
+    assert ahead.pull_if_newer.remote(3) is answers[1]
+    assert ahead.pull_if_newer.remote(4).value is None
+    assert server.asked == [0, 3, 4, 4]
+
+
+def test_a_runner_asks_anew_after_the_server_died(fake_ray):
+    answers = [fake_ray.put(value) for value in (state(1), RuntimeError("dead"), state(9), None)]
+    ahead = AskedAhead(FakeServer(*answers))
+    ahead.pull_if_newer.remote(0)
+    with pytest.raises(RuntimeError, match="dead"):
+        ahead.pull_if_newer.remote(1)
+    assert ahead.pull_if_newer.remote(1) is answers[2]

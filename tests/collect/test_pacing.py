@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import os
+import subprocess
+import sys
 import time
 
 import gymnasium
@@ -150,18 +151,28 @@ def test_what_lives_as_long_as_the_env_is_closed_with_it_once():
     assert closed == [1]
 
 
-def _claim() -> tuple[str, int, int]:
-    granted = claim_priority()
-    return granted, os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)
+CLAIM = """
+import os, threading
+from hil_rllib.collect.pacing import claim_priority
+stop = threading.Event()
+threading.Thread(target=stop.wait).start()
+print(claim_priority(), *(
+    f"{os.sched_getscheduler(int(task))}/{os.getpriority(os.PRIO_PROCESS, int(task))}"
+    for task in os.listdir("/proc/self/task")
+))
+stop.set()
+"""
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setscheduler"), reason="scheduling classes are Linux's")
-def test_priority_is_what_it_says_it_is():
-    with concurrent.futures.ThreadPoolExecutor(1) as thread:  # scheduling is per thread: this one ends here
-        granted, scheduler, niceness = thread.submit(_claim).result()
-    assert (scheduler == os.SCHED_RR) == (granted == "real-time")
-    assert (niceness == -10) == (granted == "high")
-    assert os.sched_getscheduler(0) != os.SCHED_RR
+def test_priority_is_what_it_says_it_is_for_every_thread():
+    run = subprocess.run([sys.executable, "-c", CLAIM], capture_output=True, text=True, check=True)
+    granted, *threads = run.stdout.split()
+    assert len(threads) > 1
+    for thread in threads:
+        scheduler, niceness = map(int, thread.split("/"))
+        assert (scheduler == os.SCHED_RR) == (granted == "real-time")
+        assert (niceness == -10) == (granted == "high")
 
 
 def test_priority_that_is_not_permitted_is_done_without(monkeypatch):
