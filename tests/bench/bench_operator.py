@@ -31,6 +31,7 @@ from hil_rllib.sac.algorithm import HILSAC
 
 P99_TARGET_MS, MAX_TARGET_MS = 110.0, 150.0
 CHECKPOINT_EVERY_S = 10.0
+RAYS_NICENESS = 15  # of its workers, of which the learner is one in a run by Tune
 STORED = 2000  # steps in each ring at the start, so that learning starts at once
 
 
@@ -53,9 +54,11 @@ def built(run_dir: str, render_quality: str) -> HILSAC:
         f"env.render_quality={render_quality}",
         "operator.realtime=true",
         "evaluation.every_steps=10",
+        "evaluation.episodes=3",
         "sac.learning_starts=0",
     ]
     algorithm = build("panda_sac.yaml", STORED, overrides)
+    os.nice(RAYS_NICENESS)  # after its helpers are started, which Ray sets itself
     steps = algorithm.env_steps
     while algorithm.env_steps == steps:
         algorithm.train()
