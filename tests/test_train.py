@@ -48,8 +48,8 @@ def finished(tmp_path_factory, surroundings) -> tuple[Path, subprocess.Completed
 def test_a_run_leaves_config_summary_checkpoint_and_curves(finished):
     run_dir, done = finished
     summary = json.loads((run_dir / "summary.json").read_text())
-    assert summary["env_steps"] >= 250
-    assert summary["updates"] <= 2 * (summary["env_steps"] - 100)
+    assert summary["env_steps"] == 250  # lockstep: reports, and so the end, are at the same steps each time
+    assert summary["updates"] == 2 * (250 - 100)
     assert summary["greedy_episodes"] == 2
     assert summary["greedy_success"] in (0.0, 0.5, 1.0)
     assert summary["human_seconds"] == 0
@@ -166,7 +166,8 @@ def test_environment_of_another_action_or_unknown(refused, tmp_path):
     assert "takes actions of shape (7,), the policy gives (4,)" in error
     for name in ("hil/PandaPickCub-v0", "CartPole-v1"):
         error = refused(SMOKE, f"env.id={name}")
-        assert "Choose from hil/PandaPickCube-v0, hil/PandaPickCubeBase-v0" in error
+        assert "Choose from hil/" in error
+        assert "hil/PandaPickCube-v0, hil/PandaPickCubeBase-v0" in error
     assert not (tmp_path / "run" / "config.yaml").exists()  # so that the corrected command can use the folder
 
 

@@ -21,6 +21,7 @@ from hil_rllib.sac.learner import HILSACLearner
 from hil_rllib.sac.module import HILSACModule
 
 OPERATOR_RESOURCE = "operator"  # Ray resource of the machine where the person sits
+LOCKSTEP_REPORT_STEPS = 50  # [env steps] between reports in lockstep; otherwise there is one a second
 QUEUED_S = 20.0  # [s] of steps queued on a person's runner: more than a checkpoint takes on a busy machine
 
 
@@ -66,6 +67,9 @@ class HILSACConfig(SACConfig):
         config.fault_tolerance(restart_failed_env_runners=True)
         config.debugging(seed=hil.run.seed, log_level="ERROR")
         config.reporting(metrics_num_episodes_for_smoothing=20)
+        if hil.run.mode == "lockstep":  # reports, hence checkpoints and the end, always at the same steps
+            steps = LOCKSTEP_REPORT_STEPS
+            config.reporting(min_time_s_per_iteration=0, min_sample_timesteps_per_iteration=steps)
         if hil.demos.source != "none":
             config.offline_data(
                 input_=hil.demos.source,
