@@ -57,7 +57,7 @@ class EncoderSection:
     frozen: bool = True  # frozen: features are computed once per step, and replay holds them, not frames
     latent_dim: Positive = 64  # per camera; LeRobot uses 64…256
     embeddings_per_channel: Positive = 8  # spatial learned embeddings; LeRobot
-    dropout: Annotated[float, Range(low=0, high=0.9)] = 0.1  # of embeddings, a draw a batch; LeRobot: a draw a row
+    dropout: Annotated[float, Range(low=0, high=0.9)] = 0.1  # LeRobot, there a draw a row, here a batch
     shift_pad: Count = 4  # [px] DrQ random shift of the frames; only where the encoder is trained
 
 
