@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from envs.opspace import OpSpaceController
 from envs.render import CameraRenderer
+from envs.rotation import turned, within
 from envs.scene import load_scene
 
 # All numbers: gym-hil 0.1.14, so that its datasets replay exactly.
@@ -21,17 +22,19 @@ GRIPPER_CLOSED = 255.0  # actuator command; 0 is open
 IMAGE_SIZE = 128  # [px]
 CAMERAS = {"front": "front", "wrist": "handcam_rgb"}  # observation key -> camera in the scene
 ARM_JOINTS = 7
+MAX_TURN = np.pi / 2  # [rad] ours: far from π, where the shorter way round flips; joint limits may come first
 
 _SNAPSHOT = mujoco.mjtState.mjSTATE_INTEGRATION
 _AFTER_STEP, _AFTER_FORWARD = 1.0, 0.0  # first entry of a snapshot: how `data` was left
 
 
 class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
-    """Base of the tasks. Action (7,): TCP motion x, y, z [m, world], rotation x, y, z (unused), gripper.
+    """Base of the tasks. Action (7,): TCP motion x, y, z [m, world], turn x, y, z [rad, world], gripper.
 
-    The motion moves a target that the TCP is servoed to, clipped to the workspace. The gripper entry moves
-    its command by that fraction of the whole range: -1 opens, 1 closes, 0 holds. Actions are clipped to their
-    box.
+    The motion moves a target that the TCP is servoed to, clipped to the workspace. The turn, axis times
+    angle, turns that target, to at most `MAX_TURN` from where the hand points down; like gym-hil the
+    environment ignores it, unless `use_orientation`. The gripper entry moves its command by that fraction of
+    the whole range: -1 opens, 1 closes, 0 holds. Actions are clipped to their box.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012  # Gymnasium declares it as an instance variable
@@ -43,17 +46,29 @@ class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     workspace = np.array([[0.2, -0.3, 0.0], [0.6, 0.3, 0.5]])  # [m] the TCP target is clipped to it
 
     def __init__(
-        self, image_obs: bool = False, render_quality: str = "full", render_mode: str | None = "rgb_array"
+        self,
+        image_obs: bool = False,
+        render_quality: str = "full",
+        render_mode: str | None = "rgb_array",
+        use_orientation: bool = False,
+        environment_size: int = 3,
     ) -> None:
-        """image_obs: put both cameras' frames into the observation. render_quality: 'full' or 'fast'."""
+        """image_obs: put both cameras' frames into the observation. render_quality: 'full' or 'fast'.
+
+        environment_size: how many numbers the task's `environment_state` has.
+        """
         if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"Unknown render_mode '{render_mode}'. Choose 'rgb_array' or None.")
-        self.image_obs, self.render_mode = image_obs, render_mode
+            raise ValueError(
+                f"Unknown render_mode '{render_mode}'. Choose 'rgb_array' or None; for a window make an id "
+                "named Viewer."
+            )
+        self.image_obs, self.render_mode, self.use_orientation = image_obs, render_mode, use_orientation
         self.model = load_scene(self.scene_file, render_quality)
         self.data = mujoco.MjData(self.model)
         site = self.model.site("pinch").id
         self._controller = OpSpaceController(self.model, self.data, site, self.home)
-        self._tcp = self.data.site_xpos[site]
+        self._tcp, self._tcp_mat = self.data.site_xpos[site], self.data.site_xmat[site]
+        self._down_quat = self.model.body("target").quat
         self._gripper_id = self.model.actuator("fingers_actuator").id
         self._renderer: CameraRenderer | None = None
         if image_obs:  # now, not at the first frame: a machine without OpenGL should say so before any work
@@ -68,7 +83,7 @@ class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
                 {"pixels": spaces.Dict(dict.fromkeys(CAMERAS, image)), "agent_pos": agent}
             )
         else:
-            world = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+            world = spaces.Box(-np.inf, np.inf, (environment_size,), np.float32)
             self.observation_space = spaces.Dict({"agent_pos": agent, "environment_state": world})
 
     # What a task adds.
@@ -78,7 +93,7 @@ class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         raise NotImplementedError
 
     def environment_state(self) -> NDArray[np.float64]:
-        """(3,) the object positions that state observations hold [m]."""
+        """(environment_size,) the object positions that state observations hold [m]."""
         raise NotImplementedError
 
     def evaluate(self) -> tuple[float, bool, bool]:
@@ -110,6 +125,8 @@ class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         """One control step of 0.1 s. Raises ValueError on NaN, infinity or another shape than (7,)."""
         command = checked_action(action, self._action_box)
         self._move_target(command[:3])
+        if self.use_orientation and command[3:6].any():  # else not a bit of the target changes
+            self._turn_target(command[3:6])
         self._move_gripper(float(command[6]))
         self._advance(PHYSICS_STEPS)
         reward, success, terminated = self.evaluate()
@@ -130,6 +147,11 @@ class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     def tcp_pos(self) -> NDArray[np.float64]:
         """(3,) tool centre point [m, world]."""
         return self._tcp.copy()
+
+    @property
+    def tcp_mat(self) -> NDArray[np.float64]:
+        """(3, 3) orientation of the tool centre point: its axes in the world frame, as columns."""
+        return self._tcp_mat.reshape(3, 3).copy()
 
     @property
     def gripper(self) -> float:
@@ -189,6 +211,10 @@ class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     def _move_target(self, motion: NDArray[np.float64]) -> None:
         self.data.mocap_pos[0] = np.clip(self.data.mocap_pos[0] + motion, *self.workspace)
+
+    def _turn_target(self, turn: NDArray[np.float64]) -> None:
+        target = turned(self.data.mocap_quat[0], turn)
+        self.data.mocap_quat[0] = within(target, self._down_quat, MAX_TURN)
 
     def _move_gripper(self, change: float) -> None:
         closed = self.data.ctrl[self._gripper_id] / GRIPPER_CLOSED + change

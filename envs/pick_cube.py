@@ -41,10 +41,11 @@ class PandaPickCubeEnv(PandaEnv):
         random_block_position: bool = False,
         render_quality: str = "full",
         render_mode: str | None = "rgb_array",
+        use_orientation: bool = False,
     ) -> None:
         if reward_type not in ("sparse", "dense"):
             raise ValueError(f"Unknown reward_type '{reward_type}'. Choose 'sparse' or 'dense'.")
-        super().__init__(image_obs, render_quality, render_mode)
+        super().__init__(image_obs, render_quality, render_mode, use_orientation)
         self.reward_type, self.random_block_position = reward_type, random_block_position
         geom = self.model.geom("block").id
         self._cube = self.data.geom_xpos[geom]
