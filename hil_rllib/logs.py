@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 import warnings
+from collections.abc import Iterator
 from typing import Any
+
+logger = logging.getLogger(__name__)
+
+ANNOUNCED_EVERY_S = 5.0
 
 
 def quiet() -> None:
@@ -30,3 +36,14 @@ def _report_unless_exiting(unraisable: Any) -> None:
     """Ray ends a worker by a signal, whose SystemExit may surface in whatever finaliser runs just then."""
     if not isinstance(unraisable.exc_value, SystemExit):
         sys.__unraisablehook__(unraisable)
+
+
+def announced(what: str, count: int, every_s: float = ANNOUNCED_EVERY_S) -> Iterator[int]:
+    """range(count), with a line in the log every few seconds and one at the end: for work people wait for."""
+    started = said = time.monotonic()
+    for done in range(count):
+        yield done
+        now = time.monotonic()
+        if now - said >= every_s or done == count - 1:
+            said = now
+            logger.info("%s: %d of %d updates, %.0f s", what, done + 1, count, now - started)

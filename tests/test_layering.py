@@ -17,13 +17,14 @@ MAY_IMPORT = {
     "envs": set(),
     "contract": set(),
     "strict_yaml": set(),
+    "logs": set(),
     "config": {"strict_yaml"},
     "devices": {"contract", "envs"},
     "data": {"contract", "envs"},
     "models": {"contract"},
     "collect": {"contract", "config", "envs", "devices", "models"},
     "pretraining": {"contract", "envs", "models"},
-    "sac": {"contract", "config", "envs", "collect", "data", "models"},
+    "sac": {"contract", "config", "envs", "collect", "data", "models", "logs"},
 }
 NO_RAY = {"envs", "contract", "devices", "models"}
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
+
+from hil_rllib.logs import announced
 
 FINALISERS = """
 from hil_rllib.logs import quiet_worker
@@ -22,3 +25,14 @@ def test_the_end_of_a_worker_is_no_news_but_a_fault_in_a_finaliser_is():
     done = subprocess.run([sys.executable, "-c", FINALISERS], capture_output=True, text=True, check=True)
     assert "a real fault" in done.stderr
     assert "SystemExit" not in done.stderr
+
+
+def test_long_work_is_announced_while_it_goes_on_and_when_it_is_done(caplog):
+    caplog.set_level(logging.INFO, "hil_rllib")
+    assert list(announced("Cloning", 4, every_s=0.0)) == [0, 1, 2, 3]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Cloning: {done} of 4 updates, 0 s" for done in (1, 2, 3, 4)
+    ]
+    caplog.clear()
+    assert list(announced("Cloning", 4, every_s=60.0)) == [0, 1, 2, 3]
+    assert [record.getMessage() for record in caplog.records] == ["Cloning: 4 of 4 updates, 0 s"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
 
 import ray
 import torch
+from ray.exceptions import RayActorError
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.sac import SAC
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
@@ -22,12 +24,15 @@ from hil_rllib.collect.collector import Collector, Group
 from hil_rllib.collect.runners import RunnerGroup
 from hil_rllib.collect.statistics import Evaluations, Statistics
 from hil_rllib.data.replay import Fragment, ReplayMix, Ring
+from hil_rllib.logs import announced
 from hil_rllib.sac.checkpoint import restore_run, save_run
 from hil_rllib.sac.config import OPERATOR_RESOURCE, HILSACConfig
 from hil_rllib.sac.demos import demo_fragments
 from hil_rllib.sac.evaluation import Evaluator
 from hil_rllib.sac.machine import keep_freed_memory, learner_threads
 from hil_rllib.sac.staging import Staging
+
+logger = logging.getLogger(__name__)
 
 METRICS_EVERY = 20  # updates between two readings of the losses: reading makes the learner wait for them
 PROBE_EVERY_S = 1.0  # [s] between looks whether a lost runner is back: learning waits for each look
@@ -139,10 +144,15 @@ class HILSAC(SAC):
         if self._evaluation is not None:
             done, _ = ray.wait([self._evaluation], timeout=None if self.lockstep else 0.0)
             if done:
+                self._evaluation = None
+                try:
+                    results = ray.get(done[0])
+                except RayActorError:
+                    logger.warning("The evaluation at step %d was lost with its process: again.", self.env_steps)
+                    return self._evaluate_when_due(now=True)
                 # Cloning alone, before the first step, is reported but does not end a run.
                 target = self.hil.stop.success if self._evaluated_at else None
-                self.evaluations.add(ray.get(done[0]), self._evaluated_at, target)
-                self._evaluation = None
+                self.evaluations.add(results, self._evaluated_at, target)
 
     def step(self) -> dict[str, Any]:
         result = super().step()
@@ -189,7 +199,7 @@ class HILSAC(SAC):
 
         self._evaluation = None
         spec = self.config.get_rl_module_spec(spaces=self.spaces, inference_only=True)
-        evaluator = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Evaluator)
+        evaluator = ray.remote(num_cpus=0, max_restarts=-1)(Evaluator)
         self.evaluator = evaluator.remote(hil, spec)
 
         if self.config.restore_from:
@@ -213,9 +223,9 @@ class HILSAC(SAC):
         if self.offline_data is not None:
             for fragment in demo_fragments(self.offline_data, self.hil):
                 self.demo.add(fragment)
-        for _ in range(self.hil.sac.bc_start_updates):
+        for _ in announced("Cloning the demonstrations", self.hil.sac.bc_start_updates):
             self._learn(1, cloning=True)
-        for _ in range(self.hil.sac.critic_warmup_updates):
+        for _ in announced("Warming up the critics", self.hil.sac.critic_warmup_updates):
             self._learn(1, train_actor=False)
         self._push_weights()
         if self.hil.sac.bc_start_updates:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import gymnasium as gym
 import numpy as np
 import pytest
+import ray
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
@@ -245,6 +246,9 @@ def test_async_keeps_the_budget_and_killed_runners_come_back(build, configure):
             (number,) = group.runners.foreach_env_runner(
                 lambda runner: (runner.sample(), runner._weights_seq_no)[1], local_env_runner=False
             )
+    algorithm._evaluate_when_due(now=True)
+    os.kill(ray.get(algorithm.evaluator.__ray_call__.remote(lambda _: os.getpid())), signal.SIGKILL)
+    run_until(algorithm, lambda: "success" in algorithm.evaluations.latest)  # it was made again
 
 
 def test_a_rerecorded_episode_of_a_person_reaches_no_ring():
