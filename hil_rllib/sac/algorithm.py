@@ -148,8 +148,9 @@ class HILSAC(SAC):
                 try:
                     results = ray.get(done[0])
                 except RayActorError:
-                    logger.warning("The evaluation at step %d was lost with its process: again.", self.env_steps)
-                    return self._evaluate_when_due(now=True)
+                    logger.warning("An evaluation was lost with its process; making it again.")
+                    self._evaluate_when_due(now=True)
+                    return
                 # Cloning alone, before the first step, is reported but does not end a run.
                 target = self.hil.stop.success if self._evaluated_at else None
                 self.evaluations.add(results, self._evaluated_at, target)
