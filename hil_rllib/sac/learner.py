@@ -28,7 +28,7 @@ class HILSACLearner(TorchLearner):
         super().build()
         # RLlib's seeding asks torch for determinism, which by default also fills all memory it allocates:
         # 3 to 5 ms of an update. Nothing here reads what it has not written.
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self._hil = self.config.hil
         self._policy = self.module[DEFAULT_MODULE_ID].unwrapped()
         self._policy.make_target_networks()
