@@ -16,7 +16,7 @@ the Panda scene, else nothing), and the gain says the unit: 1 for metres, the st
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -99,13 +99,16 @@ def align(
     *,
     episodes: Sequence[int] | None = None,
     frames: bool = False,
+    cameras: Sequence[str] | None = None,
+    image_size: int | None = None,
     step_size: float = contract.EE_STEP_SIZE,
 ) -> tuple[list[Demo], AlignmentReport]:
     """Episodes (positions in the dataset; None: all) as `Demo`s in env terms, and the report, also logged.
 
-    All episodes are evidence, also those not asked for. frames: decode the videos. step_size: [m] at motion 1
-    in the environment. Which transitions a file can give without its environment: see `repair.to_demo`;
-    `Demo.recording` keeps all actions for a replay.
+    All episodes are evidence, also those not asked for. frames: decode the videos, of all cameras or those
+    named, at their own size or resized to image_size² [px]. step_size: [m] at motion 1 in the environment.
+    Which transitions a file can give without its environment: see `repair.to_demo`; `Demo.recording` keeps
+    all actions for a replay.
 
     Raises:
         DatasetError: wrong dimensions, NaN, or data that no convention explains.
@@ -118,7 +121,11 @@ def align(
     report = decide(everything, str(dataset.root), dataset.info.version)
     chosen = range(len(dataset)) if episodes is None else episodes
     demos = []
-    for episode in dataset.read(chosen, frames=True) if frames else (everything[i] for i in chosen):
+    size = None if image_size is None else (image_size, image_size)
+    stream: Iterable[Episode] = (everything[i] for i in chosen)
+    if frames:
+        stream = dataset.read(chosen, frames=True, cameras=cameras, size=size)
+    for episode in stream:
         recording = to_recording(episode, report.reading, step_size, report.note)
         demo = to_demo(recording, episode, report.shifted) if len(recording) > 1 else None
         if demo is None:

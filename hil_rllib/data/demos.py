@@ -59,6 +59,8 @@ def load_demos(
     seed: int = 0,
     cache_dir: Path | None = None,
     hub_timeout_s: float = hub.DEFAULT_TIMEOUT_S,
+    revision: str | None = None,
+    features: Mapping[str, str] | None = None,
     log: logging.Logger = logger,
 ) -> DemoSet:
     """Reads, aligns and completes demonstrations.
@@ -74,6 +76,8 @@ def load_demos(
         fallback_episodes: how many of those (also for source "scripted").
         episodes: the first N, these, or all.
         seed: of the scripted demonstrations.
+        revision: branch, tag or commit of a dataset on the hub.
+        features: the dataset's names of features → ours, such as {"observation.images.top": "front"}.
         cache_dir: for datasets, scripted demonstrations and drawn frames; None: the user's cache folders.
 
     Raises:
@@ -99,7 +103,8 @@ def load_demos(
         dataset = record()
     else:
         try:
-            dataset = open_dataset(source, cache_dir and cache_dir / "hub", hub_timeout_s)
+            hub_cache = cache_dir and cache_dir / "hub"
+            dataset = open_dataset(source, hub_cache, hub_timeout_s, revision=revision, features=features)
         except hub.HubUnreachable as error:
             if fallback != SCRIPTED:
                 raise
@@ -113,7 +118,14 @@ def load_demos(
     chosen = range(min(episodes, len(dataset))) if isinstance(episodes, int) else episodes
     if decode:
         _check_frames(dataset)
-    demos, report = align(dataset, episodes=chosen, frames=decode, step_size=spec.step_size)
+    demos, report = align(
+        dataset,
+        episodes=chosen,
+        frames=decode,
+        cameras=contract.CAMERAS,
+        image_size=contract.IMAGE_SIZE,
+        step_size=spec.step_size,
+    )
     excluded: dict[int, str] = {}
     if draw or (not image_obs and any(demo.environment_state is None for demo in demos)):
         recordings = [demo.recording for demo in demos if demo.recording is not None]
@@ -152,16 +164,9 @@ def _check_frames(dataset: LeRobotDataset) -> None:
         raise DatasetError(
             where,
             f"no camera {sorted(missing)}; it has {list(dataset.cameras)}.",
-            "Set demos.frames=rerendered to draw them, or env.image_obs=false.",
+            "Map its names to ours with demos.features (observation.images.top: front), set "
+            "demos.frames=rerendered to draw them, or env.image_obs=false.",
         )
-    size = (contract.IMAGE_SIZE, contract.IMAGE_SIZE)
-    for camera in contract.CAMERAS:
-        if (have := dataset.info.images[camera].image_size()) != size:
-            raise DatasetError(
-                where,
-                f"frames of camera {camera!r} are {have}; {size} fit.",
-                "Set demos.frames=rerendered to draw them at that size.",
-            )
 
 
 def module_actions(demo: Demo) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -25,8 +25,15 @@ class HubUnreachable(ConnectionError):  # noqa: N818  # the name is part of the 
     """The hub gave no answer and its cache holds no copy of the dataset."""
 
 
-def locate(source: str, cache_dir: Path | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> Path:
+def locate(
+    source: str,
+    cache_dir: Path | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    revision: str | None = None,
+) -> Path:
     """The folder of `source`: itself if it exists, else a snapshot of the hub dataset of that name.
+
+    revision: branch, tag or commit; None: the default branch. The token is that of `hf auth login`, if any.
 
     timeout_s bounds the wait for the hub's first answer; a download that has begun may take longer.
     Without an answer the newest complete copy in the cache is used.
@@ -42,21 +49,30 @@ def locate(source: str, cache_dir: Path | None = None, timeout_s: float = DEFAUL
         raise DatasetError(
             folder, "no such folder.", "Check the path, or name a dataset on the hub as owner/name."
         )
-    return _snapshot(source, cache_dir, timeout_s)
+    return _snapshot(source, cache_dir, timeout_s, revision)
 
 
-def _snapshot(repo_id: str, cache_dir: Path | None, timeout_s: float) -> Path:
+def _snapshot(repo_id: str, cache_dir: Path | None, timeout_s: float, revision: str | None) -> Path:
     import huggingface_hub as hub
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     # huggingface_hub reads HF_ENDPOINT only when it is imported.
     endpoint = os.environ.get("HF_ENDPOINT") or None
 
-    def revision() -> str | None:
-        return hub.HfApi(endpoint=endpoint).dataset_info(repo_id, timeout=timeout_s).sha
+    def newest() -> str | None:
+        return hub.HfApi(endpoint=endpoint).dataset_info(repo_id, revision=revision, timeout=timeout_s).sha
 
     try:
-        sha = _within(PROBE_SHARE * timeout_s, revision)
+        sha = _within(PROBE_SHARE * timeout_s, newest)
+    except RevisionNotFoundError as error:
+        raise DatasetError(
+            repo_id, f"has no revision {revision!r}.", "Name a branch, tag or commit that its page lists."
+        ) from error
     except RepositoryNotFoundError as error:
         raise DatasetError(
             repo_id,
@@ -68,9 +84,9 @@ def _snapshot(repo_id: str, cache_dir: Path | None, timeout_s: float) -> Path:
             raise DatasetError(
                 repo_id, f"the hub refused it ({error}).", "Check your access to it."
             ) from error
-        return _cached_or_unreachable(repo_id, cache_dir, error)
+        return _cached_or_unreachable(repo_id, cache_dir, revision, error)
     except (OSError, TimeoutError, RuntimeError, _http_error()) as error:
-        return _cached_or_unreachable(repo_id, cache_dir, error)
+        return _cached_or_unreachable(repo_id, cache_dir, revision, error)
     try:
         path = hub.snapshot_download(
             repo_id,
@@ -81,16 +97,20 @@ def _snapshot(repo_id: str, cache_dir: Path | None, timeout_s: float) -> Path:
             etag_timeout=timeout_s,
         )
     except (OSError, EntryNotFoundError, _http_error()) as error:
-        return _cached_or_unreachable(repo_id, cache_dir, error)
+        return _cached_or_unreachable(repo_id, cache_dir, revision, error)
     return Path(path)
 
 
-def _cached_or_unreachable(repo_id: str, cache_dir: Path | None, error: BaseException) -> Path:
+def _cached_or_unreachable(
+    repo_id: str, cache_dir: Path | None, revision: str | None, error: BaseException
+) -> Path:
     import huggingface_hub as hub
 
     reason = f"{type(error).__name__}: {error}".splitlines()[0]
     try:
-        path = hub.snapshot_download(repo_id, repo_type="dataset", cache_dir=cache_dir, local_files_only=True)
+        path = hub.snapshot_download(
+            repo_id, repo_type="dataset", revision=revision, cache_dir=cache_dir, local_files_only=True
+        )
     except (OSError, ValueError):
         raise HubUnreachable(
             f"The hub gave no usable answer for dataset {repo_id!r} ({reason}), and the cache has no copy. "

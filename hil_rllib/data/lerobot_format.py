@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,22 @@ class DatasetError(ValueError):
 
 @dataclass(frozen=True)
 class Feature:
-    """One column of a dataset. shape is as written in info.json: (3, H, W) or (H, W, 3) for images."""
+    """One column of a dataset. shape is as written in info.json: (3, H, W) or (H, W, 3) for images.
+
+    key: what we call it; source: what the dataset's files call it.
+    """
 
     key: str
     dtype: str
     shape: tuple[int, ...]
     names: Any
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.source:
+            object.__setattr__(self, "source", self.key)
+        if self.is_image and len(self.shape) != 3:
+            raise ValueError(f"image feature {self.key!r} has shape {self.shape}")
 
     @property
     def is_image(self) -> bool:
@@ -110,8 +121,8 @@ class DatasetInfo:
         return {f.camera: f for f in self.features.values() if f.is_image}
 
     @classmethod
-    def load(cls, root: Path) -> DatasetInfo:
-        """Reads and checks `meta/info.json`.
+    def load(cls, root: Path, names: Mapping[str, str] | None = None) -> DatasetInfo:
+        """Reads and checks `meta/info.json`. names: the dataset's name of a feature → ours, see `renamed`.
 
         Raises:
             DatasetError: no such folder or file, broken JSON, a version this reader does not know.
@@ -146,21 +157,85 @@ class DatasetInfo:
                 key: Feature(key, str(f["dtype"]), tuple(int(n) for n in f["shape"]), f.get("names"))
                 for key, f in raw["features"].items()
             }
-            return cls(
+            info = cls(
                 version=version,
                 fps=float(raw["fps"]),
                 total_episodes=int(raw["total_episodes"]),
                 total_frames=int(raw["total_frames"]),
                 chunks_size=int(raw.get("chunks_size", CHUNKS_SIZE)),
-                data_path=raw["data_path"],
-                video_path=raw.get("video_path") or "",
-                features=features,
+                data_path=str(raw["data_path"]),
+                video_path=str(raw.get("video_path") or ""),
+                features=features if names is None else renamed(features, names, path),
                 raw=raw,
             )
-        except (KeyError, TypeError, ValueError) as error:
+            if not (info.fps > 0 and math.isfinite(info.fps) and info.chunks_size > 0):
+                raise ValueError(f"fps {info.fps:g} and chunks_size {info.chunks_size} must be above 0")
+            if not info.video_path and any(f.dtype == "video" for f in features.values()):
+                raise ValueError("video features, but no video_path")
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            if isinstance(error, DatasetError):
+                raise
             raise DatasetError(
                 path, f"an entry is missing or has the wrong type ({error!r}).", "Download the dataset again."
             ) from error
+        return info
+
+    def place(self, template: str, root: Path, **numbers: Any) -> Path:
+        """A file's path from `data_path` or `video_path`.
+
+        Raises:
+            DatasetError: the template does not fit the dataset's version.
+        """
+        try:
+            return root / template.format(**numbers)
+        except (KeyError, IndexError, ValueError, TypeError) as error:
+            raise DatasetError(
+                root / "meta" / "info.json",
+                f"{template!r} is no path pattern of {self.version} ({error!r}).",
+                DOWNLOAD_AGAIN,
+            ) from error
+
+
+def renamed(features: Mapping[str, Feature], names: Mapping[str, str], where: object) -> dict[str, Feature]:
+    """The features under our names. names: theirs → ours; for an image ours may be just the camera's name.
+
+        {"observation.images.top": "front", "observation.qpos": "observation.state"}
+
+    Raises:
+        DatasetError: a name that the dataset lacks, or two features under one name.
+    """
+    unknown = [name for name in names if name not in features]
+    if unknown:
+        raise DatasetError(
+            where,
+            f"has no feature {unknown[0]!r} to rename; it has {', '.join(features)}.",
+            "Correct the mapping of feature names.",
+        )
+    result: dict[str, Feature] = {}
+    for key, feature in features.items():
+        ours = names.get(key, key)
+        if feature.is_image and not ours.startswith(IMAGE_PREFIX) and key in names:
+            ours = IMAGE_PREFIX + ours
+        if ours in result:
+            problem = f"features {result[ours].source!r} and {key!r} would both be {ours!r}."
+            raise DatasetError(where, problem, "Map the unwanted one to another name.")
+        result[ours] = replace(feature, key=ours, source=key)
+    return result
+
+
+def parse_names(pairs: Iterable[str]) -> dict[str, str]:
+    """["observation.images.top=front"] → {"observation.images.top": "front"}.
+
+    Raises:
+        ValueError: a pair without "=" or with an empty side.
+    """
+    names = {}
+    for pair in pairs:
+        theirs, _, ours = pair.partition("=")
+        if not theirs or not ours:
+            raise ValueError(f"{pair!r} renames no feature; write observation.images.top=front.")
+        names[theirs] = ours
+    return names
 
 
 def check_not_lfs_pointer(path: Path) -> None:

@@ -13,62 +13,42 @@ LeRobot stores no observation after an episode's last action. `alignment` and `d
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hil_rllib.data import hub, video
-from hil_rllib.data.lerobot_format import (
-    DOWNLOAD_AGAIN,
-    V21,
-    V30,
-    DatasetError,
-    DatasetInfo,
-    check_not_lfs_pointer,
-)
-from hil_rllib.data.parquet import read_parquet, to_frames, to_numpy
-from hil_rllib.data.video import Frames
+from hil_rllib.data.lerobot_episodes import EpisodeMeta, load_episodes, load_tasks
+from hil_rllib.data.lerobot_format import DOWNLOAD_AGAIN, V30, DatasetError, DatasetInfo
+from hil_rllib.data.parquet import read_parquet, read_rows, to_frames, to_numpy
+from hil_rllib.data.video import Frames, Size
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class VideoSlice:
-    """Where one camera's frames of one episode lie. start_s: [s] from the file's begin."""
-
-    path: Path
-    start_s: float
-    whole_file: bool
-
-
-@dataclass(frozen=True)
-class EpisodeMeta:
-    """One episode without its data. videos: camera name → slice (none for images kept in parquet)."""
-
-    index: int
-    length: int
-    data_path: Path
-    videos: dict[str, VideoSlice]
-    tasks: tuple[str, ...] = ()
+MAX_AHEAD = 8  # episodes decoded before they are asked for; bounds memory where there are many cores
 
 
 @dataclass
 class Episode:
-    """One episode's rows. columns: feature key → (N,) or (N, d); frames: camera → uint8 (N, H, W, 3)."""
+    """One episode's rows. columns: feature key → (N,) or (N, d); frames: camera → uint8 (N, H, W, 3).
+
+    first_row: in its data file.
+    """
 
     meta: EpisodeMeta
     columns: dict[str, NDArray[Any]]
     frames: dict[str, Frames] = field(default_factory=dict)
+    first_row: int = 0
 
     def __len__(self) -> int:
         return self.meta.length
@@ -86,16 +66,18 @@ class Episode:
 
 
 class LeRobotDataset:
-    """An opened dataset: `info`, `episodes` (metadata), `read` (rows and frames)."""
+    """An opened dataset: `info`, `episodes` (metadata), `tasks`, `read` (rows and frames).
 
-    def __init__(self, root: Path) -> None:
+    names: the dataset's names of features → ours, see `lerobot_format.renamed`.
+    """
+
+    def __init__(self, root: Path, names: Mapping[str, str] | None = None) -> None:
         self.root = root
-        self.info = DatasetInfo.load(root)
-        self.episodes = (
-            _episodes_v21(root, self.info) if self.info.version == V21 else _episodes_v30(root, self.info)
-        )
-        _check_totals(root, self.info, self.episodes)
+        self.info = DatasetInfo.load(root, names)
+        self.episodes = load_episodes(root, self.info)
+        self.tasks = load_tasks(root, self.info)
         self._table: tuple[Path, pa.Table] | None = None  # v3.0 keeps many episodes in a file
+        self._resizing_said = False
 
     def __len__(self) -> int:
         return len(self.episodes)
@@ -114,168 +96,179 @@ class LeRobotDataset:
         return [self.episodes[i] for i in chosen]
 
     def read(
-        self, indices: Iterable[int] | None = None, *, frames: bool = False, workers: int | None = None
+        self,
+        indices: Iterable[int] | None = None,
+        *,
+        frames: bool = False,
+        cameras: Sequence[str] | None = None,
+        size: Size | None = None,
+        workers: int | None = None,
     ) -> Iterator[Episode]:
         """Yields episodes in the order of `indices` (positions in `episodes`; None: all).
 
-        Decoding runs ahead of the consumer by `workers` episodes (default: one per core), no further,
-        so memory stays bounded however long the dataset is.
+        frames: decode, all cameras or `cameras`, at their own size or resized to `size` (height, width).
+        Decoding runs ahead of the consumer by `workers` episodes (default: one per core, 8 at most), no
+        further, so memory stays bounded however long the dataset is.
         """
         wanted = self.choose(indices)
         if not frames:
             for meta in wanted:
                 yield self._rows(meta)
             return
-        workers = workers or os.cpu_count() or 1
+        chosen = self.cameras if cameras is None else tuple(cameras)
+        self._check_cameras(chosen, size)
+        workers = workers or min(os.cpu_count() or 1, MAX_AHEAD)
         running: deque[tuple[Episode, dict[str, Future[Frames]]]] = deque()
         with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-            for meta in wanted:
-                episode = self._rows(meta)
-                jobs = {cam: pool.submit(self._decode, episode, cam) for cam in self.cameras}
-                running.append((episode, jobs))
-                if len(running) > workers:
+            try:
+                for meta in wanted:
+                    episode = self._rows(meta)
+                    jobs = {camera: pool.submit(self._decode, episode, camera, size) for camera in chosen}
+                    running.append((episode, jobs))
+                    if len(running) > workers:
+                        yield _finish(*running.popleft())
+                while running:
                     yield _finish(*running.popleft())
-            while running:
-                yield _finish(*running.popleft())
+            finally:  # an error, or a consumer that stops early: what is queued need not be decoded
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def table(self, meta: EpisodeMeta, images: bool = False) -> pa.Table:
+        """The episode's rows as stored, columns under our names. images: with those kept in parquet."""
+        table, first = self._slice(meta)
+        if images:
+            stored = [f for f in self.info.features.values() if f.dtype == "image"]
+            for feature in stored:
+                rows = read_rows(meta.data_path, [feature.source], first, meta.length)
+                table = table.append_column(feature.source, rows[feature.source])
+        ours = {f.source: f.key for f in self.info.features.values()}
+        table = table.select([name for name in table.column_names if name in ours])
+        return table.rename_columns([ours[name] for name in table.column_names])
 
     def _rows(self, meta: EpisodeMeta) -> Episode:
-        table = self._file(meta.data_path)
+        table, first = self._slice(meta)
+        columns = {
+            key: to_numpy(table[feature.source], feature, meta.data_path)
+            for key, feature in self.info.features.items()
+            if not feature.is_image
+        }
+        episode = Episode(meta, columns, first_row=first)
+        self._check_times(episode)
+        self._check_tasks(episode)
+        return episode
+
+    def _slice(self, meta: EpisodeMeta) -> tuple[pa.Table, int]:
+        """The episode's rows without images, and the first one's number in the file."""
+        table, first = self._file(meta.data_path), 0
         if self.info.version == V30:
-            table = table.filter(pc.equal(table["episode_index"], meta.index))
+            if "episode_index" not in table.column_names:
+                raise DatasetError(meta.data_path, "lacks the column 'episode_index'.", DOWNLOAD_AGAIN)
+            where = np.flatnonzero(pc.equal(table["episode_index"], meta.index).to_numpy())
+            table = table.take(where)
+            first = int(where[0]) if where.size else 0
         if table.num_rows != meta.length:
             raise DatasetError(
                 meta.data_path,
                 f"holds {table.num_rows} rows of episode {meta.index} where meta/ says {meta.length}.",
                 DOWNLOAD_AGAIN,
             )
-        columns = {}
-        for key, feature in self.info.features.items():
-            if feature.dtype == "video":
-                continue
-            if key not in table.column_names:
-                raise DatasetError(
-                    meta.data_path, f"lacks the column {key!r} that meta/info.json lists.", DOWNLOAD_AGAIN
-                )
-            columns[key] = table[key] if feature.is_image else to_numpy(table[key], feature, meta.data_path)
-        return Episode(meta, columns)
+        return table, first
 
     def _file(self, path: Path) -> pa.Table:
         if self._table is None or self._table[0] != path:
-            self._table = (path, read_parquet(path))
+            images = {f.source for f in self.info.features.values() if f.dtype == "image"}
+            table = read_parquet(path, skip=images)
+            for feature in self.info.features.values():
+                if not feature.is_image and feature.source not in table.column_names:
+                    problem = f"lacks the column {feature.source!r} that meta/info.json lists."
+                    raise DatasetError(path, problem, DOWNLOAD_AGAIN)
+            self._table = (path, table)
         return self._table[1]
 
-    def _decode(self, episode: Episode, camera: str) -> Frames:
-        feature = self.info.images[camera]
-        if feature.dtype == "video":
-            where = episode.meta.videos[camera]
-            frames = video.decode(where.path, len(episode), where.start_s, where.whole_file)
-        else:
-            frames = to_frames(episode.columns[feature.key], feature, episode.meta.data_path)
-        if frames.shape[1:3] != feature.image_size():
+    def _check_times(self, episode: Episode) -> None:
+        """Timestamps are frame_index / fps; anything else is another rate, or missing rows."""
+        times = episode.columns.get("timestamp")
+        if times is None:
+            return
+        due = np.arange(len(episode)) / self.info.fps
+        off = np.flatnonzero(~(np.abs(times - due) <= video.TIME_TOLERANCE / self.info.fps))
+        if off.size:
+            row = int(off[0])
             raise DatasetError(
                 episode.meta.data_path,
-                f"{feature.key} has {frames.shape[1:3]} pixels where "
-                f"meta/info.json says {feature.image_size()}.",
+                f"row {row} of episode {episode.meta.index} has timestamp {times[row]:.4f} s where "
+                f"{self.info.fps:g} frames a second, as in meta/info.json, put it at {due[row]:.4f} s.",
+                "Record all episodes at one rate without gaps, or correct fps in meta/info.json.",
+            )
+
+    def _check_tasks(self, episode: Episode) -> None:
+        unknown = sorted(set(episode.columns.get("task_index", np.empty(0)).tolist()) - self.tasks.keys())
+        if unknown:
+            raise DatasetError(
+                episode.meta.data_path,
+                f"episode {episode.meta.index} has task_index {unknown[0]}; meta/tasks lists "
+                f"{sorted(self.tasks)}.",
                 DOWNLOAD_AGAIN,
             )
-        return frames
+
+    def _check_cameras(self, cameras: Sequence[str], size: Size | None) -> None:
+        where = self.root / "meta" / "info.json"
+        for camera in cameras:
+            if camera not in self.info.images:
+                raise DatasetError(
+                    where,
+                    f"no camera {camera!r}; it has {list(self.cameras)}.",
+                    "Map the name of one of those to it (demos.features).",
+                )
+        others = {cam: s for cam in cameras if (s := self.info.images[cam].image_size()) != size}
+        if size is not None and others and not self._resizing_said:
+            self._resizing_said = True
+            sizes = ", ".join(f"{camera} {w}x{h}" for camera, (h, w) in others.items())
+            logger.info(
+                "Frames of %s are resized to %dx%d, stretched where the sides' ratio differs: %s.",
+                self.root,
+                size[1],
+                size[0],
+                sizes,
+            )
+
+    def _decode(self, episode: Episode, camera: str, size: Size | None) -> Frames:
+        feature, meta = self.info.images[camera], episode.meta
+        if feature.dtype == "video":
+            where = meta.videos[camera]
+            return video.decode(
+                where.path,
+                len(episode),
+                self.info.fps,
+                start_s=where.start_s,
+                whole_file=where.whole_file,
+                native=feature.image_size(),
+                size=size,
+            )
+        rows = read_rows(meta.data_path, [feature.source], episode.first_row, len(episode))
+        if rows.num_columns == 0:
+            problem = f"lacks the column {feature.source!r} that meta/info.json lists."
+            raise DatasetError(meta.data_path, problem, DOWNLOAD_AGAIN)
+        return to_frames(rows[feature.source], feature, meta.data_path, size)
 
 
 def open_dataset(
-    source: str, cache_dir: Path | None = None, hub_timeout_s: float = hub.DEFAULT_TIMEOUT_S
+    source: str,
+    cache_dir: Path | None = None,
+    hub_timeout_s: float = hub.DEFAULT_TIMEOUT_S,
+    *,
+    revision: str | None = None,
+    features: Mapping[str, str] | None = None,
 ) -> LeRobotDataset:
     """Opens a local folder or a hub id (`owner/name`), downloading it into the hub's cache if needed.
+
+    revision: branch, tag or commit on the hub. features: the dataset's names → ours, such as
+    {"observation.images.top": "front"}; see `lerobot_format.renamed`.
 
     Raises:
         hub.HubUnreachable: within hub_timeout_s, where neither the hub answers nor the cache has it.
         DatasetError: it exists but cannot be used; the message names the file and the remedy.
     """
-    return LeRobotDataset(hub.locate(str(source), cache_dir, hub_timeout_s))
-
-
-def _episodes_v21(root: Path, info: DatasetInfo) -> list[EpisodeMeta]:
-    """meta/episodes.jsonl: one line per episode; one parquet and one mp4 per camera and episode."""
-    path = root / "meta" / "episodes.jsonl"
-    if not path.is_file():
-        raise DatasetError(path, "not found.", DOWNLOAD_AGAIN)
-    check_not_lfs_pointer(path)
-    episodes = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            index, length = int(entry["episode_index"]), int(entry["length"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise DatasetError(
-                f"{path}:{number}", f"not an episode entry ({error!r}).", DOWNLOAD_AGAIN
-            ) from error
-        place: dict[str, Any] = {"episode_index": index, "episode_chunk": index // info.chunks_size}
-        videos = {
-            camera: VideoSlice(root / info.video_path.format(video_key=f.key, **place), 0.0, whole_file=True)
-            for camera, f in info.images.items()
-            if f.dtype == "video"
-        }
-        tasks = tuple(entry.get("tasks", ()))
-        episodes.append(EpisodeMeta(index, length, root / info.data_path.format(**place), videos, tasks))
-    return episodes
-
-
-def _episodes_v30(root: Path, info: DatasetInfo) -> list[EpisodeMeta]:
-    """meta/episodes/**.parquet: per episode its length, file numbers and, per video, its first timestamp."""
-    folder = root / "meta" / "episodes"
-    paths = sorted(folder.glob("chunk-*/file-*.parquet"))
-    if not paths:
-        raise DatasetError(
-            folder,
-            "holds no episode table (chunk-000/file-000.parquet …).",
-            "The recording finished no episode, or the download is incomplete: make it again.",
-        )
-    episodes = []
-    for path in paths:
-        for row in read_parquet(path, skip_prefix="stats/").to_pylist():
-            try:
-                data = info.data_path.format(
-                    chunk_index=row["data/chunk_index"], file_index=row["data/file_index"]
-                )
-                videos = {}
-                for camera, f in info.images.items():
-                    if f.dtype == "video":
-                        chunk, file = (row[f"videos/{f.key}/{name}_index"] for name in ("chunk", "file"))
-                        video_path = info.video_path.format(
-                            video_key=f.key, chunk_index=chunk, file_index=file
-                        )
-                        start_s = float(row[f"videos/{f.key}/from_timestamp"])
-                        videos[camera] = VideoSlice(root / video_path, start_s, whole_file=False)
-                tasks = tuple(row.get("tasks") or ())
-                meta = EpisodeMeta(int(row["episode_index"]), int(row["length"]), root / data, videos, tasks)
-            except (KeyError, TypeError, ValueError) as error:
-                raise DatasetError(
-                    path, f"an episode's entry is incomplete ({error!r}).", DOWNLOAD_AGAIN
-                ) from error
-            episodes.append(meta)
-    return sorted(episodes, key=lambda meta: meta.index)
-
-
-def _check_totals(root: Path, info: DatasetInfo, episodes: list[EpisodeMeta]) -> None:
-    """Counts in info.json against the episodes, and that every file exists (so nothing fails later)."""
-    path = root / "meta" / "info.json"
-    if not episodes:
-        raise DatasetError(path, "the dataset has no finished episode.", "Record at least one.")
-    frames = sum(meta.length for meta in episodes)
-    if (info.total_episodes, info.total_frames) != (len(episodes), frames):
-        said = (
-            f"says {info.total_episodes} episodes and {info.total_frames} frames where the episode table has "
-        )
-        if info.version == V30 and info.total_episodes < len(episodes) and info.total_frames < frames:
-            # A recorder that is killed after an episode's table and before info.json leaves exactly this.
-            logger.warning("%s %s%d and %d; reading those.", path, said, len(episodes), frames)
-        else:
-            raise DatasetError(path, f"{said}{len(episodes)} and {frames}.", DOWNLOAD_AGAIN)
-    for meta in episodes:
-        for file in (meta.data_path, *(v.path for v in meta.videos.values())):
-            if not file.is_file():
-                raise DatasetError(file, f"this file of episode {meta.index} is missing.", DOWNLOAD_AGAIN)
+    return LeRobotDataset(hub.locate(str(source), cache_dir, hub_timeout_s, revision), features)
 
 
 def _finish(episode: Episode, jobs: dict[str, Future[Frames]]) -> Episode:

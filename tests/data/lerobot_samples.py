@@ -120,6 +120,7 @@ def write_v21(root: Path, episodes: int = 2, steps: int = 24) -> Path:
     (root / "meta/info.json").write_text(json.dumps(info))
     lines = (json.dumps({"episode_index": i, "tasks": ["pick"], "length": n}) for i, n in enumerate(lengths))
     (root / "meta/episodes.jsonl").write_text("\n".join(lines))
+    (root / "meta/tasks.jsonl").write_text(json.dumps({"task_index": 0, "task": "pick"}))
     return root
 
 

@@ -99,7 +99,7 @@ CASES: dict[str, tuple[Callable[[Path], object], str, str]] = {
         lambda root: samples.video.encode(
             root / VIDEO, samples.smooth_frames(np.random.default_rng(), 24, 64), 10
         ),
-        PARQUET,
+        VIDEO,
         "(64, 64)",
     ),
     "missing column": (
