@@ -39,6 +39,7 @@ IMAGE_DTYPES = ("video", "image")
 
 # v3.0 defaults; `chunks_size` counts files per folder there, episodes per folder in v2.1.
 CHUNKS_SIZE = 1000
+DATA_FILE_MB, VIDEO_FILE_MB = 100, 200
 V30_DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 V30_VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 V30_EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"

@@ -10,12 +10,12 @@ episode's last action has no place in the format; `repair.to_demo` and `demos` s
 A killed process loses its unfinished episode only: every file is written under a temporary name, synced and
 renamed, videos and data first, then the episode's table, which is what makes the episode exist, then the
 totals. Each episode has files of its own, which the format allows, so no finished file is opened again.
+A dataset that exists is continued, whoever made it, if its features, rate and task are the same.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -30,17 +30,20 @@ from hil_rllib import contract
 from hil_rllib.data import lerobot_format as fmt
 from hil_rllib.data import lerobot_schema as schema
 from hil_rllib.data import video
-from hil_rllib.data.dataset_stats import aggregate, column_stats, image_stats
-from hil_rllib.data.lerobot_format import DatasetError
+from hil_rllib.data.dataset_stats import column_stats, image_stats, merge
+from hil_rllib.data.lerobot_append import Contents, Place, check_continues, conform, following, read_contents
 from hil_rllib.data.video import Frames
-
-logger = logging.getLogger(__name__)
 
 
 class LeRobotWriter:
     """Creates a dataset in `root`, or continues one that has the same features.
 
-    cameras: names whose frames each step brings. environment_state: whether steps bring the cube's position.
+    cameras: names whose frames each step brings, at image_size (height, width). environment_state: whether
+    steps bring the cube's position, or the names of what else that vector holds. state_names, action_names:
+    of the entries of agent_pos and of the action. Not for several threads at once.
+
+    Raises:
+        DatasetError: the folder's dataset has other features, another rate or task.
     """
 
     def __init__(
@@ -48,23 +51,38 @@ class LeRobotWriter:
         root: Path,
         *,
         cameras: Sequence[str] = contract.CAMERAS,
-        environment_state: bool = True,
+        environment_state: bool | Sequence[str] = True,
         task: str = "Pick up the cube",
         fps: int = round(1 / contract.CONTROL_DT),
         robot_type: str = "franka_sim",
         image_size: tuple[int, int] = (contract.IMAGE_SIZE, contract.IMAGE_SIZE),
+        state_names: Sequence[str] = schema.STATE_NAMES,
+        action_names: Sequence[str] = schema.ACTION_NAMES,
     ) -> None:
         self.root, self.fps, self.task = Path(root), fps, task
-        self.features = schema.features(cameras, environment_state, fps, image_size)
+        self.features = schema.features(
+            cameras, environment_state, fps, image_size, state_names, action_names
+        )
         self._cameras = tuple(cameras)
-        self._robot_type = robot_type
         self._steps: list[dict[str, Any]] = []
-        self._stats: list[dict[str, Any]] = []
-        self.episodes = self.frames = 0
         if (self.root / "meta" / "info.json").exists():
-            self._continue()
+            self._contents = read_contents(self.root)
+            check_continues(self._contents, self.root, self.features, fps, task)
         else:
-            self._commit_totals()
+            info = schema.info(self.features, fps, robot_type)
+            self._contents = Contents(json.loads(json.dumps(info)), tasks={0: task})
+            tasks = self.root / "meta" / "tasks.parquet"
+            _commit(tasks, lambda temporary: pq.write_table(schema.task_table([task]), temporary))
+        self._commit_totals()
+
+    @property
+    def episodes(self) -> int:
+        """Finished ones in the dataset, those found there included."""
+        return self._contents.episodes
+
+    @property
+    def frames(self) -> int:
+        return self._contents.frames
 
     def __enter__(self) -> LeRobotWriter:
         return self
@@ -125,7 +143,6 @@ class LeRobotWriter:
             for key, feature in self.features.items()
         }
         index, n = self.episodes, len(self._steps)
-        place = {"chunk_index": index // fmt.CHUNKS_SIZE, "file_index": index % fmt.CHUNKS_SIZE}
         entry: dict[str, Any] = {
             "episode_index": index,
             "tasks": [self.task],
@@ -135,19 +152,31 @@ class LeRobotWriter:
             "dataset_to_index": self.frames + n,
         }
         for part in ("data", "meta/episodes", *(f"videos/{fmt.IMAGE_PREFIX}{cam}" for cam in self._cameras)):
-            entry |= {f"{part}/{name}": at for name, at in place.items()}
+            entry |= {f"{part}/{name}": at for name, at in self._place(part).items()}
         for key in (fmt.IMAGE_PREFIX + camera for camera in self._cameras):
             entry |= {f"videos/{key}/from_timestamp": 0.0, f"videos/{key}/to_timestamp": n / self.fps}
-            self._write_video(key, columns[key], place)
+            self._write_video(key, columns[key])
         entry |= {f"stats/{key}/{name}": value for key, of in stats.items() for name, value in of.items()}
 
-        self._write_table(schema.to_table(columns, self.features), fmt.V30_DATA_PATH, place)
-        self._write_table(schema.episode_table(entry), fmt.V30_EPISODES_PATH, place)
-        self._stats.append(stats)
-        self._steps = []
-        self.episodes, self.frames = index + 1, self.frames + n
-        self._commit_totals()
+        self._write_table(schema.to_table(columns, self.features), fmt.V30_DATA_PATH, "data")
+        table = conform(entry, self._contents.episode_schema)
+        self._write_table(table, fmt.V30_EPISODES_PATH, "meta/episodes")
+        self._finished(n, stats, table.schema)
         return index
+
+    def _finished(self, steps: int, stats: dict[str, Any], episode_schema: pa.Schema) -> None:
+        done = self._contents
+        done.episodes, done.frames = done.episodes + 1, done.frames + steps
+        done.stats = merge([done.stats, stats]) if done.stats else stats
+        done.episode_schema = episode_schema
+        chunks_size = int(done.info.get("chunks_size", fmt.CHUNKS_SIZE))
+        for part in ("data", "meta/episodes", *(f"videos/{fmt.IMAGE_PREFIX}{cam}" for cam in self._cameras)):
+            done.next_place[part] = following(**self._place(part), chunks_size=chunks_size)
+        self._steps = []
+        self._commit_totals()
+
+    def _place(self, part: str) -> Place:
+        return self._contents.next_place.get(part, {"chunk_index": 0, "file_index": 0})
 
     def _columns(self) -> dict[str, NDArray[Any]]:
         """The pending steps as columns, with those every LeRobot dataset has."""
@@ -158,70 +187,36 @@ class LeRobotWriter:
             "frame_index": np.arange(n),
             "episode_index": np.full(n, self.episodes),
             "index": self.frames + np.arange(n),
-            "task_index": np.zeros(n, np.int64),
+            "task_index": np.full(n, self._task_index()),
         }
 
-    def _write_video(self, key: str, frames: Frames, place: dict[str, int]) -> None:
-        path = self.root / fmt.V30_VIDEO_PATH.format(video_key=key, **place)
+    def _task_index(self) -> int:
+        return next(index for index, task in self._contents.tasks.items() if task == self.task)
+
+    def _write_video(self, key: str, frames: Frames) -> None:
+        path = self.root / fmt.V30_VIDEO_PATH.format(video_key=key, **self._place(f"videos/{key}"))
         _commit(path, lambda temporary: video.encode(temporary, frames, self.fps))
 
-    def _write_table(self, table: pa.Table, path: str, place: dict[str, int]) -> None:
-        _commit(self.root / path.format(**place), lambda temporary: pq.write_table(table, temporary))
+    def _write_table(self, table: pa.Table, path: str, part: str) -> None:
+        where = self.root / path.format(**self._place(part))
+        _commit(where, lambda temporary: pq.write_table(table, temporary))
 
     def _commit_totals(self) -> None:
-        """info.json, stats.json and, once, the task table."""
-        meta = self.root / "meta"
-        tasks = meta / "tasks.parquet"
-        if not tasks.exists():
-            _commit(tasks, lambda tmp: pq.write_table(schema.task_table(self.task), tmp))
-        info = {
-            "codebase_version": fmt.V30,
-            "robot_type": self._robot_type,
-            "total_episodes": self.episodes,
-            "total_frames": self.frames,
-            "total_tasks": 1,
-            "chunks_size": fmt.CHUNKS_SIZE,
-            "data_files_size_in_mb": 100,
-            "video_files_size_in_mb": 200,
-            "fps": self.fps,
-            "splits": {"train": f"0:{self.episodes}"},
-            "data_path": fmt.V30_DATA_PATH,
-            "video_path": fmt.V30_VIDEO_PATH if self._cameras else None,
-            "features": self.features,
+        """stats.json and info.json, if they do not say the same already."""
+        meta, done = self.root / "meta", self._contents
+        totals: dict[str, Any] = {
+            "total_episodes": done.episodes,
+            "total_frames": done.frames,
+            "splits": {"train": f"0:{done.episodes}"},
         }
-        if self._stats:
-            stats = json.dumps(aggregate(self._stats), indent=2)
-            _commit(meta / "stats.json", lambda tmp: tmp.write_text(stats))
-        _commit(meta / "info.json", lambda tmp: tmp.write_text(json.dumps(info, indent=2)))
-
-    def _continue(self) -> None:
-        """Takes up an existing dataset; its episode tables, not info.json, say how far it got."""
-        path = self.root / "meta" / "info.json"
-        there = fmt.DatasetInfo.load(self.root).raw
-        if there["features"] != json.loads(json.dumps(self.features)) or there["codebase_version"] != fmt.V30:
-            raise DatasetError(
-                path,
-                f"is {there['codebase_version']} with features {schema.summary(there['features'])}; "
-                f"this recording would be {fmt.V30} with {schema.summary(self.features)}.",
-                "Record into another folder.",
-            )
-        tasks = pq.read_table(self.root / "meta" / "tasks.parquet")["task"].to_pylist()
-        if tasks != [self.task]:
-            problem = f"holds the task {tasks[0]!r}; this recording is of {self.task!r}."
-            raise DatasetError(path, problem, "Record into another folder.")
-        for file in sorted((self.root / "meta" / "episodes").glob("chunk-*/file-*.parquet")):
-            for row in pq.read_table(file).to_pylist():
-                self.episodes, self.frames = row["episode_index"] + 1, row["dataset_to_index"]
-                self._stats.append(
-                    {
-                        key: {
-                            name: row[f"stats/{key}/{name}"]
-                            for name in ("min", "max", "mean", "std", "count")
-                        }
-                        for key in self.features
-                    }
-                )
-        logger.info("Continuing the dataset in %s after %d episodes.", self.root, self.episodes)
+        if (meta / "info.json").exists() and totals.items() <= done.info.items():
+            return
+        done.info |= totals
+        if done.stats:
+            stats = json.dumps(done.stats, indent=2)
+            _commit(meta / "stats.json", lambda temporary: temporary.write_text(stats))
+        info = json.dumps(done.info, indent=2)
+        _commit(meta / "info.json", lambda temporary: temporary.write_text(info))
 
 
 def _commit(path: Path, write: Callable[[Path], object]) -> None:
