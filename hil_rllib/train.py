@@ -19,7 +19,7 @@ from envs.gl import HeadlessGLError, require_headless_gl
 from hil_rllib.config import Config, ConfigError, load_config
 from hil_rllib.data.demos import load_demos
 from hil_rllib.data.lerobot_format import DatasetError
-from hil_rllib.devices import DeviceUnavailable, check_device
+from hil_rllib.devices import DeviceUnavailable, check_device, check_present
 from hil_rllib.logs import quiet
 from hil_rllib.models.weights import find_weights
 from hil_rllib.progress import ProgressLine, RunStopper
@@ -107,6 +107,8 @@ def check_ingredients(config: Config, run_dir: Path) -> Config:
     Returns the config as the workers need it: the demonstrations as a folder on this machine, absolute paths.
     """
     check_device(config.operator.device)
+    if "RAY_ADDRESS" not in os.environ:  # in a cluster the operator may sit at another machine
+        check_present(config.operator.device)
     build_env(replace(config.env, image_obs=False)).close()
     if config.env.image_obs:
         require_headless_gl()

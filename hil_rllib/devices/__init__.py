@@ -10,6 +10,7 @@ import difflib
 import importlib
 import inspect
 import logging
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,6 +23,7 @@ __all__ = [
     "InterventionMode",
     "TeleopDevice",
     "check_device",
+    "check_present",
     "device_class",
     "make_device",
 ]
@@ -29,7 +31,15 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 NAMES = ("auto", "browser", "gamepad", "hid", "keyboard", "none", "scripted")
-_BUILT = {"none": "none:NoDevice", "scripted": "scripted:ScriptedHuman"}  # name -> module:class
+_BUILT = {  # name -> module:class
+    "gamepad": "gamepad:GamepadDevice",
+    "hid": "hid_gamepad:HidDevice",
+    "keyboard": "keyboard:KeyboardDevice",
+    "none": "none:NoDevice",
+    "scripted": "scripted:ScriptedHuman",
+}
+# The first of these that can be used here and now.
+_AUTO = ("hid", "gamepad", "keyboard") if sys.platform == "darwin" else ("gamepad", "keyboard")
 
 
 def device_class(name: str) -> type[TeleopDevice]:
@@ -56,17 +66,35 @@ def check_device(name: str, **options: Any) -> None:
             raise ValueError(f"Unknown option {option!r} of device {name!r}.{choices}")
 
 
+def check_present(name: str) -> None:
+    """Raise `DeviceUnavailable` now if the device cannot be used on this machine as it is; says what to do.
+
+    To be called before any work, where no person can be waited for: a display does not come later, and
+    whoever starts a teleoperation wants to hear at once that the gamepad is not plugged in.
+    """
+    if reason := device_class(name).missing():
+        raise DeviceUnavailable(reason)
+
+
 def make_device(name: str, **options: Any) -> TeleopDevice:
     """The device of that name, not yet started. See `device_class` and the class for what may be raised."""
-    check_device(name, **options)
-    if name == "auto":
-        logger.warning("operator.device: auto found no input device to use; the policy acts alone ('none').")
-    return device_class(name)(**options)
+    resolved = _resolve(name)
+    check_device(resolved, **options)
+    if name == "auto" and resolved == "none":
+        logger.warning(
+            "Input device 'auto': no gamepad is plugged in and there is no display to read the keyboard "
+            "through. The policy acts alone ('none')."
+        )
+    elif name == "auto":
+        logger.info("Input device 'auto' is the %s.", resolved)
+    return device_class(resolved)(**options)
 
 
 def _resolve(name: str) -> str:
-    """What `auto` stands for here. Every device it could prefer is yet to be built, so nobody ('none')."""
-    return "none" if name == "auto" else name
+    """What `auto` stands for here and now: a gamepad if one is plugged in, else the keyboard, else nobody."""
+    if name != "auto":
+        return name
+    return next((choice for choice in _AUTO if device_class(choice).missing() is None), "none")
 
 
 def _hint(name: str, choices: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ from typing import ClassVar, Self
 import gymnasium
 
 from hil_rllib.contract import Command
+from hil_rllib.devices.mode import InterventionMode
 
 
 class DeviceUnavailable(RuntimeError):  # noqa: N818 - reads as a condition, like FileNotFoundError's kin
@@ -28,6 +29,18 @@ class TeleopDevice(abc.ABC):
 
     realtime: ClassVar[bool] = True
     """A person at a real clock is behind it: the env must be paced, the trigger debounced."""
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """Why the device cannot be used here and now, and what to do; None where it can."""
+        return None
+
+    def intervention_mode(self, kind: str) -> InterventionMode:
+        """Who is in charge with this device, in mode `kind` (hold, toggle, auto).
+
+        A device with a toggle of its own settles here what mode `toggle` makes of its trigger.
+        """
+        return InterventionMode(kind)
 
     @abc.abstractmethod
     def start(self, env: gymnasium.Env) -> None:

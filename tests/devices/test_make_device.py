@@ -35,22 +35,28 @@ def test_option_of_a_device_without_any():
 
 def test_device_of_a_later_version_is_refused_before_work_starts():
     with pytest.raises(
-        DeviceUnavailable, match=r"'hid' is not part of this version. Choose from auto, none,"
+        DeviceUnavailable,
+        match=r"'browser' is not part of this version. Choose from auto, gamepad, hid, keyboard, none, scr",
     ):
-        check_device("hid")
+        check_device("browser")
 
 
-def test_auto_says_what_it_became(caplog):
+def test_auto_without_gamepad_and_display_is_nobody_and_says_so(caplog, monkeypatch, sdl_library):
+    monkeypatch.delenv("DISPLAY", raising=False)
     with caplog.at_level(logging.WARNING), make_device("auto") as device:
         assert isinstance(device, NoDevice)
     assert len(caplog.records) == 1
-    assert "'none'" in caplog.text
+    assert "no gamepad is plugged in and there is no display" in caplog.text
+    assert "('none')" in caplog.text
 
 
 def test_nobody_never_intervenes():
     assert make_device("none").read() == IDLE
 
 
-@pytest.mark.parametrize("name", ["none", "scripted"])
-def test_synthetic_devices_need_no_real_time(name):
-    assert not device_class(name).realtime
+@pytest.mark.parametrize(
+    ("name", "realtime"),
+    [("none", False), ("scripted", False), ("gamepad", True), ("hid", True), ("keyboard", True)],
+)
+def test_a_person_needs_real_time_and_nobody_else(name, realtime):
+    assert device_class(name).realtime == realtime

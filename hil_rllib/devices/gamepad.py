@@ -1,0 +1,128 @@
+"""A gamepad through pygame; its numbers of sticks and buttons come from a map."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import gymnasium
+
+from hil_rllib.devices import sdl_joystick
+from hil_rllib.devices.base import DeviceUnavailable
+from hil_rllib.devices.gamepad_maps import SHIPPED, ControllerMap, load_maps, parse_map, shipped_maps
+from hil_rllib.devices.pad import DEAD_ZONE, PadDevice
+from hil_rllib.devices.sdl_joystick import Found, SdlJoystick
+
+logger = logging.getLogger(__name__)
+
+NONE_PLUGGED_IN = "No gamepad is plugged in. Plug one in, or choose another device: keyboard, scripted, none."
+CALIBRATE = "python -m hil_rllib.teleop --calibrate"
+
+
+class GamepadDevice(PadDevice):
+    """Left stick x and y, right stick z, triggers the gripper; RB takes over while held.
+
+    controller_config  a JSON file of maps (`gamepad_maps`) in place of those that ship with the package
+    controller_name    the map to use, whatever the operating system calls the controller
+    dead_zone          of the sticks [-]
+    """
+
+    def __init__(
+        self,
+        *,
+        controller_config: str | Path | None = None,
+        controller_name: str | None = None,
+        dead_zone: float = DEAD_ZONE,
+    ) -> None:
+        super().__init__(dead_zone)
+        self._own = load_maps(controller_config) if controller_config is not None else None
+        self._path = Path(controller_config) if controller_config is not None else SHIPPED
+        maps = self._own if self._own is not None else shipped_maps()
+        if controller_name is not None and not any(m.is_called(controller_name) for m in maps.values()):
+            raise ValueError(f"{self._path} has no map {controller_name!r}. It has {', '.join(maps)}.")
+        self._name = controller_name
+        self._joystick: SdlJoystick | None = None
+        self._map: ControllerMap | None = None
+        self._warned: set[str] = set()
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """Why no gamepad can be read here and now."""
+        try:
+            return None if sdl_joystick.connected() else NONE_PLUGGED_IN
+        except DeviceUnavailable as error:
+            return str(error)
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        return self._map.labels if self._map is not None else {}
+
+    def start(self, env: gymnasium.Env) -> None:
+        """Open the first gamepad a map fits. Raises `DeviceUnavailable` if there is none."""
+        self.close()
+        found = sdl_joystick.connected()
+        if not found:
+            raise DeviceUnavailable(NONE_PLUGGED_IN)
+        for candidate in found:
+            controller_map = self.choose_map(candidate)
+            lacking = controller_map.lacking(candidate.shape)
+            if not lacking:
+                self._map, self._joystick = controller_map, SdlJoystick(candidate)
+                self._open(controller_map.pressed(self._joystick.raw))
+                self._follow()
+                logger.info("Gamepad %r, read by the map %r.", candidate.name, controller_map.name)
+                return
+        raise DeviceUnavailable(
+            f"{candidate.name!r} has no {', '.join(lacking)} where the map {controller_map.name!r} looks. "
+            f"Make a map of your own: {CALIBRATE}."
+        )
+
+    def choose_map(self, found: Found) -> ControllerMap:
+        """The map of one's own file, or the shipped one of its name and shape, or SDL's, or a default.
+
+        Numbers differ between systems, and the shipped ones are Linux's: elsewhere SDL comes first.
+        """
+        maps = self._own if self._own is not None else shipped_maps()
+        name = self._name or found.name
+        called = [m for m in maps.values() if m.is_called(name)]
+        if called and (self._own is not None or self._name is not None):
+            return next((m for m in called if m.is_made_for(found.shape)), called[0])
+        made_for = [m for m in called if m.is_made_for(found.shape)] if sys.platform == "linux" else []
+        if made_for:
+            return made_for[0]
+        if self._own is None and (entry := sdl_joystick.sdl_map(found)) is not None:
+            return parse_map(entry, found.name, "SDL")
+        fallback = next((m for m in called if not m.lacking(found.shape)), maps.get("default"))
+        if fallback is None:
+            raise ValueError(
+                f"{self._path} has no map for {name!r} and no 'default'. It has {', '.join(maps)}."
+            )
+        if name not in self._warned:
+            self._warned.add(name)
+            logger.warning(
+                "%s has no map for %r: %r is used. If the controls are wrong, make a map: %s.",
+                self._path.name,
+                found.name,
+                fallback.name,
+                CALIBRATE,
+            )
+        return fallback
+
+    def close(self) -> None:
+        if self._joystick is not None:
+            self._joystick.close()
+            self._joystick = None
+
+    def _poll(self) -> None:
+        if self._joystick is None:
+            raise DeviceUnavailable(NONE_PLUGGED_IN)
+        for _ in self._joystick.changes():
+            self._follow()
+
+    def _follow(self) -> None:
+        assert self._joystick is not None
+        assert self._map is not None
+        raw, pad = self._joystick.raw, self._map
+        self._apply(pad.pressed(raw), *(pad.stick(axis, raw) for axis in ("left_x", "left_y", "right_y")))
