@@ -131,7 +131,7 @@ def _viewer_module() -> ModuleType:
     if reason:
         raise NoDisplayError(
             f"The viewer needs a display: {reason}. Run it on a desktop, over ssh with `ssh -X`, or to try "
-            "it without a screen as `xvfb-run -a python …`. Or do without a window: take an id without Viewer; "
+            "it without a screen as `xvfb-run -a python …`. Or do without a window: an id without Viewer; "
             "for Gamepad and Keyboard ids pass use_viewer=False."
         )
     import mujoco.viewer
