@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -93,6 +94,7 @@ class KeyboardDevice(TeleopDevice):
                 self._held.release(name)
 
         self._listener = keyboard.Listener(on_press=on_press, on_release=on_release)
+        self._listener.run = _quietly(self._listener.run)
         self._listener.start()
         self._wait_until_ready()
         if not getattr(self._listener, "IS_TRUSTED", True):  # macOS
@@ -132,6 +134,18 @@ class KeyboardDevice(TeleopDevice):
         if waiting.is_alive() or not self._listener.is_alive():
             self.close()
             raise DeviceUnavailable("pynput could not listen to the keyboard. " + (self.missing() or ""))
+
+
+def _quietly(run: Callable[[], None]) -> Callable[[], None]:
+    """Without the traceback when the display goes away: that the thread has ended is what `read` reports."""
+
+    def quiet() -> None:
+        try:
+            run()
+        except Exception as error:
+            logger.debug("pynput ended: %s", error, exc_info=True)
+
+    return quiet
 
 
 class _ReleaseWatcher(threading.Thread):

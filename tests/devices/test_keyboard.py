@@ -1,0 +1,244 @@
+"""Real key events, through an X server and pynput, to the arm."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import time
+from types import SimpleNamespace
+
+import gymnasium
+import pytest
+from operator_rig import BACKWARDS, Rig, assert_drives
+from xvfb import Fingers, Xvfb
+
+from hil_rllib.contract import IDLE, EpisodeEnd
+from hil_rllib.devices import DeviceUnavailable, check_present, make_device
+from hil_rllib.devices.controls import CONTROLS
+from hil_rllib.devices.keyboard import KeyboardDevice
+
+ENV = gymnasium.Env()
+X11_NAMES = {
+    **{"up": "Up", "down": "Down", "left": "Left", "right": "Right", "space": "space", "enter": "Return"},
+    **{"shift_l": "Shift_L", "shift_r": "Shift_R", "ctrl_l": "Control_L", "ctrl_r": "Control_R"},
+    **{"esc": "Escape", "r": "r"},
+}
+PATIENCE_S = 5.0
+
+
+@pytest.fixture(scope="module")
+def server():
+    server = Xvfb()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def fingers(server, monkeypatch):
+    monkeypatch.setenv("DISPLAY", server.name)
+    monkeypatch.delenv("XDG_SESSION_TYPE", raising=False)
+    fingers = Fingers(server.name)
+    yield fingers
+    for name in X11_NAMES.values():
+        fingers.key(name, False)
+    fingers.close()
+
+
+@pytest.fixture
+def keyboard(fingers):
+    with make_device("keyboard") as device:
+        device.start(ENV)
+        yield device
+
+
+def arrives(device, done, read=None):
+    """Wait until what was typed has come through the server and pynput's thread."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not done(read() if read else device._held):
+        assert time.monotonic() < deadline, "the key event did not arrive"
+        time.sleep(0.002)
+
+
+def watched(device):
+    """The keys that pynput says are pressed, from now on."""
+    seen, before = [], device._listener.on_press
+    device._listener.on_press = lambda key, *args: (seen.append(key), before(key, *args))
+    return seen
+
+
+def settled(fingers, device):
+    """Everything typed so far has arrived: events keep their order, so one more, that means nothing here."""
+    seen = watched(device)
+    fingers.key("F9", True)
+    fingers.key("F9", False)
+    arrives(device, lambda _: any(getattr(key, "name", "") == "f9" for key in seen))
+    time.sleep(device._held.bounce_s)
+
+
+@pytest.mark.parametrize("control", [c for c in CONTROLS if c.key], ids=lambda control: control.key)
+def test_every_key_drives_the_arm(fingers, vector_env, control):
+    with make_device("keyboard") as device:
+        rig = Rig(vector_env, device)
+        assert_drives(
+            rig,
+            control,
+            press=lambda c: fingers.key(X11_NAMES[c.key], True),
+            release=lambda c: fingers.key(X11_NAMES[c.key], False),
+            settle=lambda: settled(fingers, device),
+        )
+
+
+def test_space_toggles_and_stays_toggled_in_modes_hold_and_toggle(fingers, vector_env):
+    for mode in ("hold", "toggle"):
+        with make_device("keyboard") as device:
+            rig = Rig(vector_env, device, mode=mode)
+            for expected in (True, False):
+                for down in (True, False):
+                    fingers.key("space", down)
+                settled(fingers, device)
+                rig.now += 1.0  # past the debounce
+                assert [rig.step()[1] for _ in range(20)] == [expected] * 20
+                rig.reset()  # another episode changes nothing
+                assert rig.step()[1] == expected
+            fingers.key("Up", True)  # in both modes a motion key takes over while held, however often
+            fingers.key("Up", False)
+            settled(fingers, device)
+            assert rig.step()[1]
+            rig.now += 1.0
+            assert not rig.step()[1]
+
+
+def test_the_servers_key_repeat_is_neither_a_release_nor_a_press(fingers, keyboard):
+    presses = watched(keyboard)
+    fingers.key("space", True)
+    arrives(keyboard, lambda command: command.intervening, keyboard.read)
+    deadline = time.monotonic() + PATIENCE_S
+    while len(presses) < 6:  # the X server repeats the key by itself after half a second
+        assert keyboard.read().intervening
+        assert time.monotonic() < deadline, "the server repeats no keys"
+        time.sleep(0.001)
+    fingers.key("space", False)
+    fingers.key("Up", True)
+    arrives(keyboard, lambda command: command.motion[0] == 1.0, keyboard.read)
+    presses.clear()
+    while len(presses) < 6:
+        assert keyboard.read().motion == (1.0, 0.0, 0.0)
+        time.sleep(0.001)
+
+
+def test_a_tap_between_two_reads_counts_once(fingers, keyboard):
+    for down in (True, False):
+        fingers.key("Return", down)
+        fingers.key("Left", down)
+    settled(fingers, keyboard)
+    command = keyboard.read()
+    assert (command.motion, command.end) == ((0.0, 1.0, 0.0), EpisodeEnd.SUCCESS)
+    assert keyboard.read() == IDLE
+
+
+def test_a_verdict_on_the_last_episode_does_not_end_the_next(fingers, keyboard):
+    fingers.key("Escape", True)
+    fingers.key("Up", True)
+    settled(fingers, keyboard)
+    keyboard.reset()
+    command = keyboard.read()
+    assert (command.end, command.motion) == (EpisodeEnd.NONE, (1.0, 0.0, 0.0))  # what is held is still held
+
+
+def test_opposite_keys_cancel_and_other_keys_do_nothing(fingers, keyboard):
+    for name in ("Up", "Down", "Control_L", "Control_R"):
+        fingers.key(name, True)
+    settled(fingers, keyboard)
+    command = keyboard.read()
+    assert (command.motion, int(command.gripper), command.intervening) == ((0.0, 0.0, 0.0), 1, True)
+    for name in ("Up", "Down", "Control_L", "Control_R"):
+        fingers.key(name, False)
+    for name in ("a", "Tab", "F5"):
+        fingers.key(name, True)
+        fingers.key(name, False)
+    settled(fingers, keyboard)
+    assert keyboard.read() == IDLE
+
+
+def test_r_counts_while_shift_is_held_for_z(fingers, keyboard):
+    fingers.key("Shift_R", True)
+    fingers.key("r", True)
+    fingers.key("r", False)
+    settled(fingers, keyboard)
+    assert keyboard.read().end is EpisodeEnd.RERECORD
+
+
+def test_a_release_that_never_arrives_is_noticed(keyboard, fingers):
+    fingers.key("Up", True)
+    settled(fingers, keyboard)
+    keyboard._held.press("+y")  # as if another program had taken the release of ←
+    assert keyboard.read().motion == (1.0, 1.0, 0.0)
+    arrives(keyboard, lambda command: command.motion == (1.0, 0.0, 0.0), keyboard.read)
+
+
+def test_read_never_blocks(keyboard):
+    slowest = 0.0
+    for _ in range(1000):
+        start = time.perf_counter()
+        keyboard.read()
+        slowest = max(slowest, time.perf_counter() - start)
+    assert slowest < 0.05
+
+
+def test_a_display_that_goes_away_hands_over_at_once_with_one_message(vector_env, monkeypatch, caplog):
+    server = Xvfb()
+    monkeypatch.setenv("DISPLAY", server.name)
+    with make_device("keyboard") as device, caplog.at_level(logging.WARNING, "hil_rllib"):
+        rig = Rig(vector_env, device)
+        fingers = Fingers(server.name)
+        fingers.key("Up", True)
+        settled(fingers, device)
+        assert rig.step(BACKWARDS)[1]
+        server.stop()
+        deadline = time.monotonic() + PATIENCE_S
+        while device._listener is not None and device._listener.is_alive():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert not any(rig.step(BACKWARDS)[1] for _ in range(50))
+        (record,) = caplog.records
+        assert "the display is gone" in record.message
+
+
+@pytest.mark.parametrize(
+    ("display", "reason"), [(None, "DISPLAY is not set"), (":4711", "none answers at DISPLAY=:4711")]
+)
+def test_without_a_display_it_says_what_to_do(monkeypatch, display, reason):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    if display:
+        monkeypatch.setenv("DISPLAY", display)
+    for attempt in (lambda: check_present("keyboard"), lambda: make_device("keyboard").start(ENV)):
+        with pytest.raises(DeviceUnavailable, match=f"{re.escape(reason)}.*Run on a desktop.*another device"):
+            attempt()
+
+
+def test_auto_takes_the_keyboard_where_there_is_a_display_and_no_gamepad(fingers, sdl_library):
+    assert isinstance(make_device("auto"), KeyboardDevice)
+
+
+def test_wayland_is_warned_of(fingers, monkeypatch, caplog):
+    monkeypatch.setenv("XDG_SESSION_TYPE", "wayland")
+    with caplog.at_level(logging.WARNING), make_device("keyboard") as device:
+        device.start(ENV)
+    assert "only while an X11 window has the focus" in caplog.text
+
+
+def test_macos_without_the_right_to_listen_says_where_to_give_it(monkeypatch):
+    listener = SimpleNamespace(
+        IS_TRUSTED=False,
+        run=print,
+        start=lambda: None,
+        wait=lambda: None,
+        stop=lambda: None,
+        is_alive=lambda: True,
+    )
+    fake = SimpleNamespace(Key=SimpleNamespace(**dict.fromkeys(X11_NAMES)), Listener=lambda **_: listener)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setitem(sys.modules, "pynput", SimpleNamespace(keyboard=fake))
+    with pytest.raises(DeviceUnavailable, match="Accessibility and under Input Monitoring"):
+        KeyboardDevice().start(ENV)
