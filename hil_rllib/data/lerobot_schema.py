@@ -113,12 +113,11 @@ def column_type(feature: Mapping[str, Any]) -> pa.DataType:
     return scalar if shape == [1] else pa.list_(scalar, shape[0])
 
 
-def episode_table(entry: Mapping[str, Any]) -> pa.Table:
-    """One episode's row of meta/episodes; every file of them must have the same types."""
-    types = pa.Table.from_pylist([entry]).schema
-    return pa.Table.from_pylist(
-        [entry], types.set(types.get_field_index("seed"), pa.field("seed", pa.int64()))
-    )
+def episode_table(*entries: Mapping[str, Any]) -> pa.Table:
+    """Rows of meta/episodes; every file of them must have the same types."""
+    types = pa.Table.from_pylist(list(entries)).schema
+    types = types.set(types.get_field_index("seed"), pa.field("seed", pa.int64()))
+    return pa.Table.from_pylist(list(entries), types)
 
 
 def task_table(tasks: Sequence[str]) -> pa.Table:
