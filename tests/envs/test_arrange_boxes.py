@@ -1,4 +1,4 @@
-"""The arrange-boxes task: what differs from picking up the cube. Both fulfil `test_pick_cube`'s contract tests."""
+"""The arrange-boxes task: what it does not share with picking up the cube."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from envs.arrange_boxes import START_X, START_Y, PandaArrangeBoxesEnv, place_rew
 
 BASE, WRAPPED = "hil/PandaArrangeBoxesBase-v0", "hil/PandaArrangeBoxes-v0"
 HOLD = np.array([0.0, 0.0, 0.0, 1.0], np.float32)
-# Colours that no other object has, (red, green, blue) in [0, 1]: box 1 and its plate, box 2 and its plate.
-RED, BLUE = (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)
+RED, BLUE = 0, 2  # channels: box 1 and its plate, box 2 and its plate, and nothing else
+BOXES, PLATES = slice(0, 97), slice(97, 128)  # rows of the front image
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,9 @@ def test_success_when_every_box_is_on_its_target_not_when_one_is_off(reward_type
         _, reward, terminated, truncated, info = env.step(HOLD)
         assert (terminated, truncated, info["succeed"]) == (success, False, success)
         dense = 4 * place_reward(0.02) + place_reward(float(np.hypot(off, 0.02)))
-        assert reward == pytest.approx(float(success) if reward_type == "sparse" else dense, abs=1e-3)
+        assert reward == pytest.approx(
+            float(success) if reward_type == "sparse" else dense, abs=0.02
+        )  # at rest a box sinks in by 0.1 mm
 
 
 @pytest.mark.parametrize(("box", "terminates"), [(0, True), (1, False)])
@@ -121,25 +123,23 @@ def test_cameras_show_boxes_and_plates_where_they_are(quality: str) -> None:
     for first, second in ((0, 1), (1, 0)):
         xy[[0, 1]] = (START_X, START_Y[first]), (START_X, START_Y[second])
         pixels = env.reset(options={"block_xy": xy})[0]["pixels"]
-        red, blue = (place_in(pixels["front"], colour, upper=True) for colour in (RED, BLUE))
+        red, blue = (column_of(channel, pixels["front"][BOXES]) for channel in (RED, BLUE))
         assert (red < blue) == (first < second)  # the camera looks back along -x, so +y is to its right
-        plates = [place_in(pixels["front"], colour, upper=False) for colour in (RED, BLUE)]
-        assert plates[0] < plates[1] < 64
-    xy[[0, 2]] = xy[[2, 0]]  # red box to the middle, below the hand
+        red, blue = (column_of(channel, pixels["front"][PLATES]) for channel in (RED, BLUE))
+        assert red < blue < 64  # plates stay
+    xy[0], xy[2] = (0.3, 0.0), (0.3, 0.3)  # the red box below the hand
     pixels = env.reset(options={"block_xy": xy})[0]["pixels"]
-    assert abs(place_in(pixels["wrist"], RED, upper=False) - 64) < 15
+    assert column_of(RED, pixels["wrist"]) == pytest.approx(64, abs=10)
     env.close()
 
 
-def place_in(image: np.ndarray, colour: tuple[float, ...], upper: bool) -> float:
-    """Mean column of the pixels of that hue: of the boxes, `upper` in the image, or of the plates."""
-    own = np.flatnonzero(colour)[0]
-    others = [channel for channel in range(3) if channel != own]
+def column_of(channel: int, image: np.ndarray) -> float:
+    """Mean column of the pixels that are strong in this channel alone."""
     values = image.astype(int)
-    rows, columns = np.nonzero(values[..., own] > values[..., others].max(axis=-1) + 90)
-    chosen = (rows < 96) == upper
-    assert chosen.sum() > 10, f"{chosen.sum()} pixels"
-    return float(columns[chosen].mean())
+    others = np.delete(values, channel, axis=-1).max(axis=-1)
+    _, columns = np.nonzero(values[..., channel] > others + 90)
+    assert columns.size > 10
+    return float(columns.mean())
 
 
 def test_snapshot_continues_bit_by_bit_in_another_environment() -> None:

@@ -1,4 +1,4 @@
-"""The environments against gym-hil itself: the same physics model, torques, trajectories, rewards and endings.
+"""The environments against gym-hil itself: same physics model, torques, trajectories, rewards and endings.
 
 Free motion agrees to rounding. Contact amplifies rounding: an environment of ours that starts one rounding
 error away now and then ends 1e-3 rad from its twin. So that is the yardstick where 1e-4 rad is exceeded.
@@ -116,7 +116,7 @@ def task_inverse_inertia(model: mujoco.MjModel, data: mujoco.MjData, site: int) 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_hundred_random_actions_lead_where_theirs_do(ours: PandaEnv, theirs: Any, seed: int) -> None:
-    """Any motion of the 4-D action space, the gripper thrown about, from a start that gym-hil draws."""
+    """Any motion of the 4-D action space, the gripper thrown about, turns ignored, from a start of theirs."""
     np.random.seed(seed)  # theirs draws from it
     theirs.reset()
     ours.reset(options={"block_xy": object_positions(theirs)})
@@ -125,7 +125,7 @@ def test_a_hundred_random_actions_lead_where_theirs_do(ours: PandaEnv, theirs: A
     rng = np.random.default_rng(seed)
     actions = np.zeros((100, 7))
     actions[:, :3] = rng.uniform(-EE_STEP_SIZE, EE_STEP_SIZE, (100, 3))
-    actions[:, 6] = rng.uniform(-1.0, 1.0, 100)
+    actions[:, 3:] = rng.uniform(-1.0, 1.0, (100, 4))
     path, error = np.zeros((100, 7)), np.zeros(100)
     for t, action in enumerate(actions):
         result, expected = ours.step(action), theirs.step(action)
@@ -155,7 +155,7 @@ def divergence_of_twins(
 
 
 def test_rewards_and_endings_are_theirs_wherever_the_objects_are(ours: PandaEnv, theirs: Any) -> None:
-    """Objects thrown around the thresholds: lifted or not, out of the area or not, on their targets or not."""
+    """Objects thrown around the thresholds: lifted or not, outside or not, on their targets or not."""
     rng = np.random.default_rng(0)
     outcomes = set()
     theirs.reset()
@@ -178,10 +178,10 @@ def throw_objects(env: PandaEnv, rng: np.random.Generator) -> None:
     if isinstance(env, PandaPickCubeEnv):
         env._cube_qpos[:] = rng.uniform([0.2, -0.25, 0.02], [0.6, 0.25, 0.35])
         if rng.random() < 0.3:  # in the hand
-            env._cube_qpos[:] = env.tcp_pos + [0.0, 0.0, rng.uniform(0.0, 0.02)]
+            env._cube_qpos[:] = env.tcp_pos + np.array([0.0, 0.0, rng.uniform(0.0, 0.02)])
     else:
         for address, target in zip(env._box_qpos, env.target_pos, strict=True):  # type: ignore[attr-defined]
-            env.data.qpos[address : address + 3] = target + [*rng.uniform(-0.018, 0.018, 2), 0.02]
+            env.data.qpos[address : address + 3] = (*(target[:2] + rng.uniform(-0.018, 0.018, 2)), 0.02)
         if rng.random() < 0.3:
             env.data.qpos[env._box_qpos[0] :][:2] = rng.choice([-0.1, 0.4, 0.9]), rng.choice([-0.6, 0.0, 0.6])  # type: ignore[attr-defined]
     mujoco.mj_forward(env.model, env.data)
