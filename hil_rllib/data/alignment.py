@@ -89,8 +89,9 @@ class AlignmentReport:
             f"  motion   in {self.motion_unit}; gain {self.motion.gain:.3g} m per unit, "
             f"{abs(self.motion.lead):.0%} of it at lag 0, R² {self.motion.r2:.2f}",
             f"  gripper  {self.reading.gripper.name}; {seen if self.gripper.events else 'it never changes'}",
-            f"  result   {self.transitions} transitions have both observations in the file",
         ]
+        if self.transitions:
+            lines.append(f"  result   {self.transitions} transitions have both observations in the file")
         return "\n".join(lines + [f"  note     {note}" for note in self.notes])
 
 
@@ -113,11 +114,11 @@ def align(
     Raises:
         DatasetError: wrong dimensions, NaN, or data that no convention explains.
     """
-    _check_features(dataset)
+    check_features(dataset)
     dataset.choose(episodes)
     everything = list(dataset.read())
     for episode in everything:
-        _check_finite(episode)
+        check_finite(episode)
     report = decide(everything, str(dataset.root), dataset.info.version)
     chosen = range(len(dataset)) if episodes is None else episodes
     demos = []
@@ -215,7 +216,7 @@ def _metres_per_unit(motion: MotionEvidence, fail: Callable[[str], DatasetError]
     raise fail(f"A command of 1 moves the hand by {motion.gain:.3g} m; {fitting} fit.")
 
 
-def _check_features(dataset: LeRobotDataset) -> None:
+def check_features(dataset: LeRobotDataset) -> None:
     info = dataset.root / "meta" / "info.json"
     for key, size in (
         (fmt.STATE, contract.AGENT_POS_DIM),
@@ -234,7 +235,7 @@ def _check_features(dataset: LeRobotDataset) -> None:
             )
 
 
-def _check_finite(episode: Episode) -> None:
+def check_finite(episode: Episode) -> None:
     for key in (fmt.STATE, fmt.ACTION, fmt.REWARD):
         rows = np.asarray(episode.column(key), np.float64).reshape(len(episode), -1)
         bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))

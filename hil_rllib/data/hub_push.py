@@ -1,0 +1,103 @@
+"""Uploads a dataset to the Hugging Face hub, so that LeRobot finds it there."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from hil_rllib.data.hub import HUB_ID
+from hil_rllib.data.lerobot_format import DatasetError, DatasetInfo
+from hil_rllib.data.lerobot_reader import LeRobotDataset
+
+CARD = """---
+license: apache-2.0
+task_categories: [robotics]
+tags: [LeRobot]
+configs:
+- config_name: default
+  data_files: data/*/*.parquet
+---
+
+{episodes} episodes, {frames} frames at {fps:g} a second, in LeRobot's format {version}: {tasks}.
+
+`meta/info.json`:
+
+```json
+{info}
+```
+"""
+
+
+def push(
+    folder: Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    message: str | None = None,
+) -> str:
+    """Uploads the dataset in `folder` and returns its address. Creates the repository if needed.
+
+    revision: a branch, created if needed; None: the default one. The token is that of `hf auth login` or of
+    HF_TOKEN. The format's version becomes a tag, which LeRobot looks for. A card is added where the folder
+    has no README.md.
+
+    Raises:
+        DatasetError: the folder holds no sound dataset, `repo_id` is no name, or the hub refuses.
+        ConnectionError: the hub cannot be reached.
+    """
+    if not HUB_ID.fullmatch(repo_id):
+        raise DatasetError(repo_id, "is no name on the hub.", "Write owner/name.")
+    import huggingface_hub as hub
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, RevisionNotFoundError
+
+    dataset = LeRobotDataset(folder)  # a damaged one is not passed on
+    api = hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None)
+    version = dataset.info.version
+    try:
+        api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
+        if revision is not None:
+            api.create_branch(repo_id, repo_type="dataset", branch=revision, exist_ok=True)
+        if not (folder / "README.md").exists():
+            api.upload_file(
+                path_or_fileobj=card(dataset).encode(),
+                path_in_repo="README.md",
+                repo_id=repo_id,
+                repo_type="dataset",
+                revision=revision,
+            )
+        commit = api.upload_folder(
+            repo_id=repo_id,
+            repo_type="dataset",
+            folder_path=folder,
+            revision=revision,
+            commit_message=message or f"{len(dataset)} episodes, LeRobot {version}",
+            ignore_patterns=["**/.*.tmp", ".*.tmp"],  # of a recording that still runs, or was killed
+        )
+        with suppress(RevisionNotFoundError):
+            api.delete_tag(repo_id, tag=version, repo_type="dataset")
+        api.create_tag(repo_id, tag=version, revision=revision, repo_type="dataset", exist_ok=True)
+    except (HfHubHTTPError, LocalTokenNotFoundError) as error:
+        raise DatasetError(
+            repo_id,
+            f"the hub does not take it ({str(error).splitlines()[0]}).",
+            "Log in with `hf auth login`, as someone who may write there.",
+        ) from error
+    except OSError as error:
+        raise ConnectionError(f"The hub cannot be reached for {repo_id!r} ({error}).") from error
+    return str(commit.repo_url if hasattr(commit, "repo_url") else commit)
+
+
+def card(dataset: LeRobotDataset) -> str:
+    """README.md of a dataset that has none."""
+    info: DatasetInfo = dataset.info
+    return CARD.format(
+        episodes=len(dataset),
+        frames=sum(meta.length for meta in dataset.episodes),
+        fps=info.fps,
+        version=info.version,
+        tasks="; ".join(dataset.tasks.values()),
+        info=json.dumps(info.raw, indent=2),
+    )
