@@ -51,7 +51,7 @@ class GamepadDevice(PadDevice):
     def missing(cls) -> str | None:
         """Why no gamepad can be read here and now."""
         try:
-            return None if sdl_joystick.connected() else NONE_PLUGGED_IN
+            return None if sdl_joystick.count() else NONE_PLUGGED_IN
         except DeviceUnavailable as error:
             return str(error)
 
@@ -102,9 +102,11 @@ class GamepadDevice(PadDevice):
         if name not in self._warned:
             self._warned.add(name)
             logger.warning(
-                "%s has no map for %r: %r is used. If the controls are wrong, make a map: %s.",
+                "%s has no map for %r with %d axes, %d buttons, %d hats: %r is used. If the controls are "
+                "wrong, make a map: %s.",
                 self._path.name,
                 found.name,
+                *found.shape,
                 fallback.name,
                 CALIBRATE,
             )

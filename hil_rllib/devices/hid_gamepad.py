@@ -16,7 +16,8 @@ logger = logging.getLogger(__name__)
 
 REPORT_BYTES = 128  # the longest known is 78
 MOST_REPORTS = 1000  # in one read: a DualShock sends 1000 a second
-GAMEPAD_USAGES = {4, 5}  # joystick, game pad on usage page 1; HID usage tables 1.4, table 4.1
+# (usage page, usage): joystick, game pad (HID usage tables 1.4, 4.1); zeros where the system does not tell
+GAMEPAD_USES = {(1, 4), (1, 5), (0, 0)}
 
 
 class HidDevice(PadDevice):
@@ -105,8 +106,8 @@ def _connected() -> list[tuple[HidGamepad, bytes]]:
     found = []
     for info in hid.enumerate():
         gamepad = gamepad_of(info["vendor_id"], info["product_id"])
-        usage = info.get("usage", 0)  # 0 where the system does not tell
-        if gamepad is not None and (usage == 0 or usage in GAMEPAD_USAGES):
+        use = info.get("usage_page", 0), info.get("usage", 0)
+        if gamepad is not None and use in GAMEPAD_USES:
             found.append((gamepad, info["path"]))
     return found
 

@@ -41,12 +41,18 @@ class Found:
     shape: tuple[int, int, int]
 
 
-def connected() -> list[Found]:
-    """What is plugged in now. Raises `DeviceUnavailable` where pygame cannot be used."""
+def count() -> int:
+    """How many joysticks are plugged in; opens none. Raises `DeviceUnavailable` as `connected`."""
     pygame = _sdl()
     pygame.event.pump()  # SDL notices new devices while it looks for events
+    return pygame.joystick.get_count()
+
+
+def connected() -> list[Found]:
+    """What is plugged in now. Raises `DeviceUnavailable` where pygame cannot be used."""
     found = []
-    for index in range(pygame.joystick.get_count()):
+    pygame = _sdl()
+    for index in range(count()):
         joystick = pygame.joystick.Joystick(index)
         shape = joystick.get_numaxes(), joystick.get_numbuttons(), joystick.get_numhats()
         found.append(Found(index, joystick.get_name(), shape))

@@ -21,7 +21,8 @@ class FakeHid:
     """Stands in for the module `hid`: one device, whose reports are queued by the test."""
 
     def __init__(self, vendor, product, **info):
-        self.info = {"vendor_id": vendor, "product_id": product, "path": b"7", "usage": 5, **info}
+        self.info = {"vendor_id": vendor, "product_id": product, "path": b"7", **info}
+        self.info = {"usage_page": 1, "usage": 5, **self.info}
         self.plugged, self.reports, self.opened, self.nonblocking = True, [], 0, False
 
     def enumerate(self):

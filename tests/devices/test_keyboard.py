@@ -49,6 +49,7 @@ def fingers(server, monkeypatch):
 def keyboard(fingers):
     with make_device("keyboard") as device:
         device.start(ENV)
+        listening(fingers, device)
         yield device
 
 
@@ -60,19 +61,36 @@ def arrives(device, done, read=None):
         time.sleep(0.002)
 
 
-def watched(device):
-    """The keys that pynput says are pressed, from now on."""
+def watched(device, name=None):
+    """The keys of that name, or all, that pynput says are pressed from now on."""
     seen, before = [], device._listener.on_press
-    device._listener.on_press = lambda key, *args: (seen.append(key), before(key, *args))
+
+    def on_press(key, *args):
+        if name is None or getattr(key, "name", "") == name:
+            seen.append(key)
+        before(key, *args)
+
+    device._listener.on_press = on_press
     return seen
+
+
+def listening(fingers, device):
+    """pynput says it is ready some milliseconds before it hears the first key."""
+    seen, deadline = watched(device), time.monotonic() + PATIENCE_S
+    while not seen:
+        assert time.monotonic() < deadline, "pynput does not listen"
+        for down in (True, False):
+            fingers.key("F9", down)
+        time.sleep(0.005)
+    settled(fingers, device)
 
 
 def settled(fingers, device):
     """Everything typed so far has arrived: events keep their order, so one more, that means nothing here."""
-    seen = watched(device)
-    fingers.key("F9", True)
-    fingers.key("F9", False)
-    arrives(device, lambda _: any(getattr(key, "name", "") == "f9" for key in seen))
+    seen = watched(device, "f10")
+    fingers.key("F10", True)
+    fingers.key("F10", False)
+    arrives(device, lambda _: seen)
     time.sleep(device._held.bounce_s)
 
 
@@ -80,6 +98,7 @@ def settled(fingers, device):
 def test_every_key_drives_the_arm(fingers, vector_env, control):
     with make_device("keyboard") as device:
         rig = Rig(vector_env, device)
+        listening(fingers, device)
         assert_drives(
             rig,
             control,
@@ -93,6 +112,7 @@ def test_space_toggles_and_stays_toggled_in_modes_hold_and_toggle(fingers, vecto
     for mode in ("hold", "toggle"):
         with make_device("keyboard") as device:
             rig = Rig(vector_env, device, mode=mode)
+            listening(fingers, device)
             for expected in (True, False):
                 for down in (True, False):
                     fingers.key("space", down)
@@ -192,6 +212,7 @@ def test_a_display_that_goes_away_hands_over_at_once_with_one_message(vector_env
     with make_device("keyboard") as device, caplog.at_level(logging.WARNING, "hil_rllib"):
         rig = Rig(vector_env, device)
         fingers = Fingers(server.name)
+        listening(fingers, device)
         fingers.key("Up", True)
         settled(fingers, device)
         assert rig.step(BACKWARDS)[1]
