@@ -25,8 +25,14 @@ MAY_IMPORT = {
     "collect": {"contract", "config", "envs", "devices", "models"},
     "pretraining": {"contract", "envs", "models"},
     "sac": {"contract", "config", "envs", "collect", "data", "models", "logs"},
+    "console": set(),
+    "overlay": {"contract"},
+    "wrappers": {"contract", "envs", "collect", "devices"},
+    "factory": {"console", "envs", "devices", "wrappers"},
+    "session": {"console", "contract", "collect", "devices", "wrappers"},
+    "video": {"console", "contract", "overlay", "wrappers"},
 }
-NO_RAY = {"envs", "contract", "devices", "models"}
+NO_RAY = {"envs", "contract", "devices", "models", "wrappers", "factory", "session", "video"}
 
 
 def sources() -> list[Path]:

@@ -1,0 +1,91 @@
+"""What the interactive commands share: a live line, a polite Ctrl-C, clear words about names and files."""
+
+from __future__ import annotations
+
+import difflib
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self, TextIO
+
+INTERRUPTED = 130  # exit status of a process ended by Ctrl-C
+PLAIN_EVERY_S = 10.0  # [s] between lines where the output is no terminal
+
+
+class UsageError(ValueError):
+    """What was asked for cannot be done; the message says why and what can."""
+
+
+class LiveLine:
+    """One line on a terminal that is written over; a plain line every ten seconds elsewhere."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stdout
+        self._live = self._stream.isatty()
+        self._shown_at = time.monotonic()
+        self._open = False
+
+    def show(self, text: str) -> None:
+        """The state of this moment."""
+        if self._live:
+            self._write(f"\r\x1b[K{text}")
+            self._open = True
+        elif time.monotonic() - self._shown_at >= PLAIN_EVERY_S:
+            self._shown_at = time.monotonic()
+            self._write(f"{text}\n")
+
+    def keep(self, text: str) -> None:
+        """A line that stays."""
+        self._write(f"\r\x1b[K{text}\n" if self._open else f"{text}\n")
+        self._open = False
+
+    def close(self) -> None:
+        """Leave the cursor on a line of its own."""
+        if self._open:
+            self._write("\n")
+            self._open = False
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+
+class Interrupt:
+    """Ctrl-C as a request: `with Interrupt() as ctrl_c:`, then `ctrl_c.asked`. Pressed again it interrupts.
+
+    Work under way, such as the file of a finished episode, is thus never cut in two.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> Self:
+        self._previous = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._previous)
+
+    def _handle(self, number: int, frame: FrameType | None) -> Any:
+        self.asked = True
+        signal.signal(signal.SIGINT, self._previous)
+
+
+def new_file(path: Path, suffix: str) -> Path:
+    """`path`, if a file can be created there. Raises UsageError, before any work was done."""
+    if path.suffix.lower() != suffix:
+        raise UsageError(f"{path}: the name must end in {suffix}.")
+    if path.exists():
+        raise UsageError(f"{path} exists already. Choose another name, or remove it first.")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}. Create it first.")
+    return path
+
+
+def nearest(name: str, choices: list[str]) -> str:
+    """' Did you mean X? Choose from …'"""
+    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    guess = f" Did you mean {near[0]}?" if near else ""
+    return f"{guess} Choose from {', '.join(choices)}."

@@ -1,0 +1,234 @@
+"""Record demonstrations by hand (or by script) into a LeRobot v3.0 dataset.
+
+    python -m hil_rllib.record OUT --episodes N [--device NAME] [--env ID] [--append] [--keep-failures]
+
+An episode is on disk, whole, as soon as its line appears; Ctrl-C loses the one under way and nothing else.
+Episodes that you throw away (rerecord), or that nobody drove, start again from the same reset; failed ones
+are left out unless you ask for them. Images are drawn from the simulator's states once an episode has ended,
+so they cost the person at the controls nothing. Exit code 130: stopped by Ctrl-C before all were recorded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from envs.gl import HeadlessGLError, require_headless_gl
+from envs.viewer import NoDisplayError
+from hil_rllib.console import INTERRUPTED, Interrupt, LiveLine, UsageError
+from hil_rllib.contract import CAMERAS, DISCRETE_PENALTY, IS_INTERVENTION, RERECORD, SUCCESS
+from hil_rllib.data.lerobot_episodes import load_episodes
+from hil_rllib.data.lerobot_format import DatasetError, DatasetInfo
+from hil_rllib.data.lerobot_writer import LeRobotWriter
+from hil_rllib.devices import DeviceUnavailable, device_class
+from hil_rllib.devices.controls import help_text
+from hil_rllib.devices.none import NoDevice
+from hil_rllib.logs import quiet
+from hil_rllib.session import DEFAULT_ID, Meter, add_arguments, controls, split_id, take_seat
+from hil_rllib.wrappers import TELEOP_ACTION, InputsControlWrapper
+
+TASKS = {"hil/PandaPickCube-v0": "Pick up the cube", "hil/PandaArrangeBoxes-v0": "Arrange the boxes"}
+PAUSE_S = 1.0  # [s] before a person's next episode
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 all recorded, 2 bad input, 130 stopped by Ctrl-C."""
+    args = parse_args(argv)
+    quiet()
+    try:
+        return record_dataset(args)
+    except KeyboardInterrupt:
+        print("Stopped at once. Episodes that were finished are kept.", file=sys.stderr)
+        return INTERRUPTED
+    except NoDisplayError as error:
+        print(f"error: {error} Here: --headless.", file=sys.stderr)
+    except (DatasetError, DeviceUnavailable, HeadlessGLError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+    return 2
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(
+        prog="python -m hil_rllib.record",
+        description=__doc__,
+        epilog=f"controls:\n\n{help_text('auto')}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("out", type=Path, help="the dataset's folder")
+    parser.add_argument("--episodes", type=int, required=True, metavar="N", help="how many to keep")
+    parser.add_argument("--env", default=DEFAULT_ID, metavar="ID", help=f"under hil/ (default: {DEFAULT_ID})")
+    add_arguments(parser, default_device=None)
+    parser.add_argument("--append", action="store_true", help="add to the dataset that is there")
+    parser.add_argument("--keep-failures", action="store_true", help="keep unsolved episodes, too")
+    parser.add_argument("--no-images", action="store_true", help="no cameras: states only, quick")
+    parser.add_argument("--task", metavar="TEXT", help="what is done, in words (default: the task's)")
+    parser.add_argument(
+        "--seed", type=int, help="of the first reset; others count on (default: 0, or the dataset's next)"
+    )
+    return parser.parse_args(argv)
+
+
+def record_dataset(args: argparse.Namespace) -> int:
+    """Check, make everything, record, say what came of it."""
+    if args.episodes < 1:
+        raise UsageError(f"--episodes must be at least 1, got {args.episodes}.")
+    plain, _ = split_id(args.env)
+    if args.device is not None and device_class(args.device) is NoDevice:
+        raise UsageError("With nobody at the controls there is nothing to record. Try --device scripted.")
+    next_seed = check_out(args.out, append=args.append)
+    first_seed = next_seed if args.seed is None else args.seed
+    if not args.no_images:
+        require_headless_gl()
+    seat = take_seat(args, args.env, expert=True)
+    cameras = () if args.no_images else CAMERAS
+    meter = Meter()
+    with (
+        contextlib.closing(seat.env),
+        LeRobotWriter(args.out, cameras=cameras, task=args.task or TASKS[plain]) as writer,
+        Interrupt() as ctrl_c,
+        contextlib.closing(LiveLine()) as line,
+    ):
+        recorder = Recorder(seat.env, writer, args.episodes, first_seed, meter, line, args.keep_failures)
+        if text := controls(seat.env.device):
+            line.keep(text)
+        try:
+            recorder.run(lambda: ctrl_c.asked or seat.window_closed)
+        finally:
+            if writer.episodes == 0:
+                shutil.rmtree(args.out)  # made by the writer; nothing is in it but its head
+    print(meter.summary(seat.env.missed_deadlines))
+    print(f"{recorder.kept} of {args.episodes} episodes recorded; {args.out} holds {writer.episodes}.")
+    return 0 if recorder.kept == args.episodes else INTERRUPTED
+
+
+def check_out(out: Path, *, append: bool) -> int:
+    """The seed after those of the dataset in `out`. Raises UsageError where nothing can be recorded."""
+    there = (out / "meta" / "info.json").is_file()
+    if there and not append:
+        raise UsageError(f"{out} holds a dataset already. Add to it with --append, or name another folder.")
+    if not there and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} exists and is no dataset. Name another folder.")
+    if not there and append:
+        raise UsageError(f"--append: there is no dataset in {out}. Leave --append out to begin one.")
+    if not there:
+        return 0
+    seeds = [meta.seed for meta in load_episodes(out, DatasetInfo.load(out)) if meta.seed is not None]
+    return max(seeds, default=-1) + 1
+
+
+@dataclass
+class Step:
+    """One step, and the simulator's state before it, from which its images are drawn."""
+
+    state: NDArray[Any]
+    observation: dict[str, Any]
+    reward: float
+    terminated: bool
+    truncated: bool
+    info: dict[str, Any]
+
+
+@dataclass
+class Recorder:
+    """Episodes from `env` to `writer` until `wanted` are kept."""
+
+    env: InputsControlWrapper
+    writer: LeRobotWriter
+    wanted: int
+    seed: int
+    meter: Meter
+    line: LiveLine
+    keep_failures: bool = False
+    kept: int = 0
+
+    def run(self, stop: Callable[[], bool]) -> None:
+        """stop: asked before each step; the episode under way is then left out."""
+        again = False
+        while self.kept < self.wanted and not stop():
+            if (self.kept or again) and self.env.device.realtime:
+                time.sleep(PAUSE_S)
+            steps = self.episode(stop)
+            if steps is None:
+                self.line.keep("The episode under way is left out.")
+                return
+            self.meter.episodes += 1
+            again = self.finish(steps)
+            self.seed += not again
+
+    def episode(self, stop: Callable[[], bool]) -> list[Step] | None:
+        """One episode; None if it was cut off."""
+        base: Any = self.env.unwrapped
+        observation, _ = self.env.reset(seed=self.seed)
+        idle, steps = self.env.idle_action(), []
+        done = False
+        while not done:
+            if stop():
+                return None
+            state = base.get_state()
+            following, reward, terminated, truncated, info = self.env.step(idle)
+            done = terminated or truncated
+            steps.append(
+                Step(state, observation, float(reward), terminated, truncated and not terminated, info)
+            )
+            observation = following
+            self.meter.add(info)
+            now = self.meter.line(info, self.env.missed_deadlines)
+            self.line.show(f"episode {self.kept + 1}/{self.wanted} step {len(steps):3d} · {now}")
+        return steps
+
+    def finish(self, steps: list[Step]) -> bool:
+        """Keep the episode or not, and say so; True if it has to be done again."""
+        last = steps[-1].info
+        solved = bool(last.get(SUCCESS))
+        which = f"episode {self.kept + 1}/{self.wanted}"
+        if last[RERECORD]:
+            self.line.keep(f"{which}: thrown away, again")
+            return True
+        if not any(step.info[IS_INTERVENTION] for step in steps):
+            self.line.keep(f"{which}: nobody drove, again")
+            return True
+        self.meter.solved += solved
+        if not solved and not self.keep_failures:
+            self.line.keep(f"{which}: not solved, left out (--keep-failures keeps such)")
+            return False
+        self.line.show(f"{which}: writing …")
+        self.write(steps)
+        self.kept += 1
+        outcome = "solved" if solved else "not solved"
+        self.line.keep(f"{which}: {outcome} in {len(steps)} steps, seed {self.seed}, on disk")
+        return False
+
+    def write(self, steps: list[Step]) -> None:
+        """The episode to disk, its images drawn now."""
+        base: Any = self.env.unwrapped
+        images = any(feature["dtype"] == "video" for feature in self.writer.features.values())
+        for step in steps:
+            observation = step.observation
+            if images:
+                base.set_state(step.state)
+                observation = {**observation, "pixels": base.render_cameras()}
+            self.writer.add_step(
+                observation,
+                step.info[TELEOP_ACTION],
+                reward=step.reward,
+                terminated=step.terminated,
+                truncated=step.truncated,
+                success=bool(step.info.get(SUCCESS)),
+                penalty=step.info.get(DISCRETE_PENALTY, 0.0),
+                intervention=step.info[IS_INTERVENTION],
+            )
+        self.writer.end_episode(seed=self.seed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
