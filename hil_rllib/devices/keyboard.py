@@ -8,6 +8,7 @@ the server which keys are really down.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import os
 import sys
@@ -46,6 +47,8 @@ class KeyboardDevice(TeleopDevice):
     @classmethod
     def missing(cls) -> str | None:
         """Why no key can be read here, and what to do."""
+        if importlib.util.find_spec("pynput") is None:
+            return "The keyboard needs pynput: pip install pynput. Or choose: gamepad, scripted, none."
         if sys.platform != "linux":
             return None
         if not os.environ.get("DISPLAY"):

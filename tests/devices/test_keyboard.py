@@ -238,6 +238,12 @@ def test_without_a_display_it_says_what_to_do(monkeypatch, display, reason):
             attempt()
 
 
+def test_without_pynput_it_says_what_to_install(fingers, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DeviceUnavailable, match="pip install pynput"):
+        check_present("keyboard")
+
+
 def test_auto_takes_the_keyboard_where_there_is_a_display_and_no_gamepad(fingers, sdl_library):
     assert isinstance(make_device("auto"), KeyboardDevice)
 
@@ -260,6 +266,7 @@ def test_macos_without_the_right_to_listen_says_where_to_give_it(monkeypatch):
     )
     fake = SimpleNamespace(Key=SimpleNamespace(**dict.fromkeys(X11_NAMES)), Listener=lambda **_: listener)
     monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     monkeypatch.setitem(sys.modules, "pynput", SimpleNamespace(keyboard=fake))
     with pytest.raises(DeviceUnavailable, match="Accessibility and under Input Monitoring"):
         KeyboardDevice().start(ENV)
