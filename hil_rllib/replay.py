@@ -1,27 +1,32 @@
 """Replay a LeRobot dataset's actions in the environment and compare with what it recorded.
 
-    python -m hil_rllib.replay DATASET [--episodes 0-29] [--env ID] [--json]
+    python -m hil_rllib.replay DATASET [--episodes 0-29] [--env ID] [--video out.mp4] [--json]
 
 DATASET is a local folder or a hub id. One line per episode: frames, the frame at which success came, median
-and maximal distance between recorded and replayed TCP. Nothing is rendered. Exit code 0: every episode
-succeeds; 1: one does not; 2: the dataset cannot be used.
+and maximal distance between recorded and replayed TCP. Only for a video is anything drawn. Exit code 0: every
+episode succeeds; 1: one does not; 2: the dataset cannot be used.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
+from envs.gl import HeadlessGLError
+from hil_rllib.console import UsageError, new_file
 from hil_rllib.data.alignment import align
 from hil_rllib.data.demo import Recording
 from hil_rllib.data.env_replay import EnvSpec, Replay, make_replay_env, replay
 from hil_rllib.data.hub import HubUnreachable
 from hil_rllib.data.lerobot_format import DatasetError
 from hil_rllib.data.lerobot_reader import open_dataset
+from hil_rllib.video import VideoRecorder
 
 
 @dataclass(frozen=True)
@@ -72,14 +77,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--env", default=EnvSpec.id, help="Gymnasium id of the environment (default: %(default)s)"
     )
+    parser.add_argument("--video", type=Path, metavar="MP4", help="film the replay")
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of text")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("hil_rllib").setLevel(logging.INFO)  # the alignment report, on stderr
 
     try:
-        outcomes = run(arguments.dataset, arguments.episodes, EnvSpec(arguments.env), as_json=arguments.json)
-    except (DatasetError, HubUnreachable) as error:
+        if arguments.video is not None:
+            new_file(arguments.video, ".mp4")
+        outcomes = run(
+            arguments.dataset,
+            arguments.episodes,
+            EnvSpec(arguments.env),
+            as_json=arguments.json,
+            video=arguments.video,
+        )
+    except (DatasetError, HubUnreachable, UsageError, HeadlessGLError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     succeeded = sum(outcome.success for outcome in outcomes)
@@ -87,20 +101,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if succeeded == len(outcomes) else 1
 
 
-def run(source: str, episodes: Sequence[int] | None, spec: EnvSpec, *, as_json: bool) -> list[Outcome]:
+def run(
+    source: str, episodes: Sequence[int] | None, spec: EnvSpec, *, as_json: bool, video: Path | None = None
+) -> list[Outcome]:
     """Replays and prints episode by episode."""
     dataset = open_dataset(source)
     demos, _ = align(dataset, episodes=episodes, step_size=spec.step_size)
     recordings = [demo.recording for demo in demos if demo.recording is not None]
     env = make_replay_env(spec, recordings)
     outcomes = []
-    try:
+    with contextlib.closing(VideoRecorder(env, video, who="recorded") if video else env) as seen:
         for recording in recordings:
-            outcome = Outcome.of(recording, replay(env, recording))
+            outcome = Outcome.of(recording, replay(seen, recording))
             print(json.dumps(asdict(outcome)) if as_json else outcome, flush=True)
             outcomes.append(outcome)
-    finally:
-        env.close()
     return outcomes
 
 

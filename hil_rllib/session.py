@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser, default_device: str | None) -
 
 
 def split_id(env_id: str) -> tuple[str, str]:
-    """One of our ids → (its task's id with 4-D actions, what it adds: '', Base, Viewer, Gamepad, Keyboard)."""
+    """One of our ids → (its task's id with 4-D actions, what it adds: '', Base, Viewer, Gamepad …)."""
     ids = sorted(name for name in gymnasium.registry if name.startswith("hil/"))
     if env_id not in ids:
         raise UsageError(f"Unknown environment {env_id!r}.{nearest(env_id, ids)}")
