@@ -85,7 +85,7 @@ def _snapshot(repo_id: str, cache_dir: Path | None, timeout_s: float, revision: 
                 repo_id, f"the hub refused it ({error}).", "Check your access to it."
             ) from error
         return _cached_or_unreachable(repo_id, cache_dir, revision, error)
-    except (OSError, TimeoutError, RuntimeError, _http_error()) as error:
+    except (OSError, TimeoutError, RuntimeError, http_error()) as error:
         return _cached_or_unreachable(repo_id, cache_dir, revision, error)
     try:
         path = hub.snapshot_download(
@@ -96,7 +96,7 @@ def _snapshot(repo_id: str, cache_dir: Path | None, timeout_s: float, revision: 
             endpoint=endpoint,
             etag_timeout=timeout_s,
         )
-    except (OSError, EntryNotFoundError, _http_error()) as error:
+    except (OSError, EntryNotFoundError, http_error()) as error:
         return _cached_or_unreachable(repo_id, cache_dir, revision, error)
     return Path(path)
 
@@ -121,7 +121,7 @@ def _cached_or_unreachable(
     return Path(path)
 
 
-def _http_error() -> type[Exception]:
+def http_error() -> type[Exception]:
     """The base error of the HTTP client that huggingface_hub uses; which one changes with its version."""
     from huggingface_hub import errors
 

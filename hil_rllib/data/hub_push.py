@@ -7,7 +7,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from hil_rllib.data.hub import HUB_ID
+from hil_rllib.data.hub import HUB_ID, http_error
 from hil_rllib.data.lerobot_format import DatasetError, DatasetInfo
 from hil_rllib.data.lerobot_reader import LeRobotDataset
 
@@ -85,7 +85,7 @@ def push(
             f"the hub does not take it ({str(error).splitlines()[0]}).",
             "Log in with `hf auth login`, as someone who may write there.",
         ) from error
-    except OSError as error:
+    except (OSError, http_error()) as error:
         raise ConnectionError(f"The hub cannot be reached for {repo_id!r} ({error}).") from error
     return str(commit.repo_url if hasattr(commit, "repo_url") else commit)
 

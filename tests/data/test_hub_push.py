@@ -1,0 +1,75 @@
+"""What is pushed to a hub can be opened from there, by name and revision; without a login nothing is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_hub import Hub, serving
+from test_lerobot_writer import record
+
+from hil_rllib.data.hub_push import push
+from hil_rllib.data.lerobot_format import DatasetError
+from hil_rllib.data.lerobot_reader import open_dataset
+from hil_rllib.data.lerobot_writer import LeRobotWriter
+
+NAME = "me/my-demos"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    hub = Hub(token="hf_secret")
+    with serving(hub) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        monkeypatch.setenv("HF_TOKEN", hub.token)
+        monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        yield hub
+
+
+def recorded(folder: Path, episodes: int) -> Path:
+    with LeRobotWriter(folder) as writer:
+        while writer.episodes < episodes:
+            record(writer, seed=writer.episodes, steps=6)
+            writer.end_episode()
+    return folder
+
+
+def test_pushed_dataset_opens_by_name_and_revision(hub: Hub, tmp_path: Path) -> None:
+    folder = recorded(tmp_path / "set", 1)
+    (folder / "data" / ".file-001.parquet.tmp").write_bytes(b"half a file")
+    push(folder, NAME, private=True)
+    assert hub.private == {NAME}
+    push(recorded(folder, 2), NAME, revision="two")
+
+    first = open_dataset(NAME, cache_dir=tmp_path / "cache")
+    both = open_dataset(NAME, cache_dir=tmp_path / "cache", revision="two")
+    assert (len(first), len(both)) == (1, 2)
+    for there, here in zip(both.read(frames=True), open_dataset(str(folder)).read(frames=True), strict=True):
+        np.testing.assert_array_equal(there.column("action"), here.column("action"))
+        np.testing.assert_array_equal(there.frames["wrist"], here.frames["wrist"])
+    files = hub.commits[hub.refs[NAME]["main"]]
+    assert b"LeRobot" in files["README.md"]
+    assert not [path for path in files if path.endswith(".tmp")]
+    assert hub.refs[NAME]["v3.0"] == hub.refs[NAME]["two"]  # LeRobot loads the tag of its version
+    with pytest.raises(DatasetError, match="has no revision 'three'"):
+        open_dataset(NAME, cache_dir=tmp_path / "cache", revision="three")
+
+
+def test_push_without_leave_says_how_to_log_in(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = recorded(tmp_path / "set", 1)
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    with pytest.raises(DatasetError, match=r"me/my-demos.*hf auth login"):
+        push(folder, NAME)
+    assert not hub.refs
+
+
+def test_damaged_dataset_is_not_pushed(hub: Hub, tmp_path: Path) -> None:
+    folder = recorded(tmp_path / "set", 1)
+    next(folder.rglob("file-000.mp4")).unlink()
+    with pytest.raises(DatasetError, match="missing"):
+        push(folder, NAME)
+    assert not hub.refs
