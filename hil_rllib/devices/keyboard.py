@@ -26,7 +26,7 @@ from hil_rllib.devices.mode import InterventionMode
 
 logger = logging.getLogger(__name__)
 
-BOUNCE_S = 0.04  # [s] X11 repeats a held key as release and press, 1 ms apart, more on a busy machine; ours
+BOUNCE_S = 0.04  # [s] X11 repeats a held key as release and press, 1 ms apart, more when busy; ours
 WATCH_S = 0.25  # [s] between looks for releases that got lost; ours
 OPEN_S = 5.0  # [s] for pynput's thread to come up
 KEYS = {control.key: control.name for control in CONTROLS if control.key}

@@ -147,6 +147,15 @@ def test_the_servers_key_repeat_is_neither_a_release_nor_a_press(fingers, keyboa
         time.sleep(0.001)
 
 
+def test_a_repeat_that_comes_as_release_and_press_is_none_either(fingers, keyboard):
+    fingers.key("space", True)
+    for _ in range(5):  # as X servers tell clients that did not ask for less
+        fingers.key("space", False)
+        fingers.key("space", True)
+        settled(fingers, keyboard)
+        assert keyboard.read().intervening
+
+
 def test_a_tap_between_two_reads_counts_once(fingers, keyboard):
     for down in (True, False):
         fingers.key("Return", down)
