@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import sys
 import threading
 import warnings
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
@@ -28,11 +30,17 @@ HOLD_STIFFNESS = np.array([600, 600, 600, 600, 250, 150, 50.0])  # [N m/rad] our
 HOLD_DAMPING = np.array([50, 50, 50, 50, 20, 15, 5.0])  # [N m s/rad] ours
 _CLOSING = 5.0  # [s] for the window to go
 
+_OPEN: weakref.WeakSet[PassiveViewerWrapper] = weakref.WeakSet()
 _Wrapper = gymnasium.Wrapper[dict[str, Any], NDArray[np.float32], dict[str, Any], NDArray[np.float32]]
 
 
 class NoDisplayError(RuntimeError):
     """No window can be opened on this machine."""
+
+
+def _close_all() -> None:
+    for wrapper in list(_OPEN):
+        wrapper._close_window()
 
 
 class PassiveViewerWrapper(_Wrapper):
@@ -59,6 +67,10 @@ class PassiveViewerWrapper(_Wrapper):
             base.model, base.data, show_left_ui=show_left_ui, show_right_ui=show_right_ui
         )
         self._threads = set(threading.enumerate()) - before
+        _OPEN.add(self)
+        # Registered after GLFW's own exit hook and so run before it: a window needs GLFW alive.
+        atexit.unregister(_close_all)
+        atexit.register(_close_all)
 
     @property
     def is_running(self) -> bool:
@@ -81,10 +93,13 @@ class PassiveViewerWrapper(_Wrapper):
 
     def close(self) -> None:
         """Close the window, then the environment. A second call does nothing."""
+        self._close_window()
+        super().close()
+
+    def _close_window(self) -> None:
         self._viewer.close()
         for thread in self._threads:
-            thread.join(_CLOSING)  # else the window might outlive the interpreter
-        super().close()
+            thread.join(_CLOSING)  # else it might draw on while the interpreter goes down
 
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError):  # __init__ did not get as far as a window
