@@ -72,7 +72,7 @@ class Feature:
     def __post_init__(self) -> None:
         if not self.source:
             object.__setattr__(self, "source", self.key)
-        if self.is_image and len(self.shape) != 3:
+        if self.is_image and (len(self.shape) != 3 or min(self.image_size()) < 1):
             raise ValueError(f"image feature {self.key!r} has shape {self.shape}")
 
     @property

@@ -160,8 +160,9 @@ class LeRobotDataset:
         """The episode's rows without images, and the first one's number in the file."""
         table, first = self._file(meta.data_path), 0
         if self.info.version == V30:
-            if "episode_index" not in table.column_names:
-                raise DatasetError(meta.data_path, "lacks the column 'episode_index'.", DOWNLOAD_AGAIN)
+            names = table.column_names
+            if "episode_index" not in names or not pa.types.is_integer(table["episode_index"].type):
+                raise DatasetError(meta.data_path, "has no column of episode_index.", DOWNLOAD_AGAIN)
             where = np.flatnonzero(pc.equal(table["episode_index"], meta.index).to_numpy())
             table = table.take(where)
             first = int(where[0]) if where.size else 0

@@ -71,6 +71,8 @@ def decode(
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise IndexError("its index of frames is damaged")
             stream.codec_context.thread_count = 1  # episodes are decoded in parallel, not frames
             if start_s > 0.0 and stream.time_base is not None:
                 container.seek(int(start_s / stream.time_base), stream=stream, backward=True)

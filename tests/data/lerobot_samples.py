@@ -69,8 +69,8 @@ def in_memory(index: int, states: NDArray[Any], actions: NDArray[Any]) -> Episod
     return Episode(EpisodeMeta(index, len(actions), Path("memory"), {}), columns)
 
 
-def write_v21(root: Path, episodes: int = 2, steps: int = 24) -> Path:
-    """A v2.1 dataset of `episodes`, shifted and in metres as the real set is, with two cameras of noise."""
+def write_v21(root: Path, episodes: int = 2, steps: int = 24, size: int = 128) -> Path:
+    """A v2.1 dataset of `episodes`, shifted and in metres as the real set is, with two cameras."""
     rng = np.random.default_rng(0)
     convention = GripperConvention("0/1/2", hold=1, sign=1)
     lengths, cameras = [], ("front", "wrist")
@@ -87,6 +87,7 @@ def write_v21(root: Path, episodes: int = 2, steps: int = 24) -> Path:
                 "complementary_info.discrete_penalty": pa.array(np.zeros(n, np.float32)),
                 "episode_index": pa.array(np.full(n, index)),
                 "frame_index": pa.array(np.arange(n)),
+                "task_index": pa.array(np.zeros(n, np.int64)),
             }
         )
         path = root / f"data/chunk-000/episode_{index:06d}.parquet"
@@ -95,9 +96,9 @@ def write_v21(root: Path, episodes: int = 2, steps: int = 24) -> Path:
         for camera in cameras:
             path = root / f"videos/chunk-000/observation.images.{camera}/episode_{index:06d}.mp4"
             path.parent.mkdir(parents=True, exist_ok=True)
-            video.encode(path, smooth_frames(rng, n), fps=10)
+            video.encode(path, smooth_frames(rng, n, size), fps=10)
         lengths.append(n)
-    image = {"dtype": "video", "shape": [3, 128, 128], "names": ["channels", "height", "width"]}
+    image = {"dtype": "video", "shape": [3, size, size], "names": ["channels", "height", "width"]}
     features = {
         "observation.state": {"dtype": "float32", "shape": [18], "names": None},
         "action": {"dtype": "float32", "shape": [4], "names": None},
@@ -105,6 +106,8 @@ def write_v21(root: Path, episodes: int = 2, steps: int = 24) -> Path:
         "next.done": {"dtype": "bool", "shape": [1], "names": None},
         "complementary_info.discrete_penalty": {"dtype": "float32", "shape": [1], "names": None},
         **{f"observation.images.{camera}": image for camera in cameras},
+        "episode_index": {"dtype": "int64", "shape": [1], "names": None},
+        "task_index": {"dtype": "int64", "shape": [1], "names": None},
     }
     info = {
         "codebase_version": "v2.1",
@@ -126,13 +129,13 @@ def write_v21(root: Path, episodes: int = 2, steps: int = 24) -> Path:
 
 def smooth_frames(rng: np.random.Generator, count: int, size: int = 128) -> NDArray[np.uint8]:
     """(count, size, size, 3): a coloured square that wanders over a gradient."""
-    ramp = np.linspace(30, 220, size)
+    ramp, side = np.linspace(30, 220, size), size * 3 // 16
     frames = np.empty((count, size, size, 3), np.uint8)
     frames[:] = np.stack(
         [np.tile(ramp, (size, 1)), np.tile(ramp[:, None], (1, size)), np.full((size, size), 90)], -1
     )
-    for t, (x, y) in enumerate(rng.integers(0, size - 24, (count, 2))):
-        frames[t, y : y + 24, x : x + 24] = (180, 60, 60)
+    for t, (x, y) in enumerate(rng.integers(0, size - side, (count, 2))):
+        frames[t, y : y + side, x : x + side] = (180, 60, 60)
     return frames
 
 

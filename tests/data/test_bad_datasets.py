@@ -20,7 +20,7 @@ from hil_rllib.data.lerobot_writer import LeRobotWriter
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
 PARQUET = "data/chunk-000/episode_000001.parquet"
 VIDEO = "videos/chunk-000/observation.images.wrist/episode_000001.mp4"
-INFO, EPISODES = "meta/info.json", "meta/episodes.jsonl"
+INFO, EPISODES, TASKS = "meta/info.json", "meta/episodes.jsonl", "meta/tasks.jsonl"
 
 
 def replace_text(file: str, old: str, new: str) -> Callable[[Path], None]:
@@ -53,6 +53,25 @@ def nan_action(table: pa.Table) -> pa.Table:
     actions[3, 1] = np.nan
     column = pa.FixedSizeListArray.from_arrays(pa.array(actions.ravel()), 4)
     return table.set_column(table.column_names.index("action"), "action", column)
+
+
+def edit_json(file: str, **entries: object) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        (root / file).write_text(json.dumps(json.loads((root / file).read_text()) | entries))
+
+    return change
+
+
+def timed(root: Path) -> None:
+    """Gives the dataset its column of timestamps, right in episode 0 and at another rate in episode 1."""
+    features = json.loads((root / INFO).read_text())["features"]
+    timestamp = {"dtype": "float32", "shape": [1], "names": None}
+    edit_json(INFO, features=features | {"timestamp": timestamp})(root)
+    for path in sorted(root.glob("data/*/*.parquet")):
+        table = pq.read_table(path)
+        rate = 10 if path.stem.endswith("0") else 15
+        times = pa.array(np.arange(table.num_rows) / rate, pa.float32())
+        pq.write_table(table.append_column("timestamp", times), path)
 
 
 CASES: dict[str, tuple[Callable[[Path], object], str, str]] = {
@@ -108,6 +127,27 @@ CASES: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "lacks the column 'action'",
     ),
     "NaN in an action": (edit_table(nan_action), PARQUET, "'action' is NaN or infinite in 1 rows"),
+    "timestamps of another rate": (timed, PARQUET, "row 1 of episode 1 has timestamp 0.0667 s"),
+    "video of another rate": (
+        lambda root: samples.video.encode(
+            root / VIDEO, samples.smooth_frames(np.random.default_rng(), 24), 15
+        ),
+        VIDEO,
+        "frame 1 of the episode at 0.0667 s",
+    ),
+    "no tasks": (lambda root: (root / TASKS).unlink(), TASKS, "not found"),
+    "broken tasks": (replace_text(TASKS, "task_index", "index"), TASKS, "no table of tasks"),
+    "episode listed twice": (
+        replace_text(EPISODES, '"episode_index": 1', '"episode_index": 0'),
+        EPISODES,
+        "episode 0 is listed twice",
+    ),
+    "no episodes a folder": (edit_json(INFO, chunks_size=0), INFO, "must be above 0"),
+    "path pattern of another version": (
+        edit_json(INFO, data_path="data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"),
+        INFO,
+        "no path pattern of v2.1",
+    ),
     "7-D action": (
         replace_text(
             INFO, '"action": {"dtype": "float32", "shape": [4]', '"action": {"dtype": "float32", "shape": [7]'
