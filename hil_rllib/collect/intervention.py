@@ -125,7 +125,7 @@ def operator_connector(
         if env is None:  # a local runner that only holds weights
             return InterventionConnector()
         made = make_device(device, **options)
-        decides = InterventionMode(mode) if made.realtime else None
+        decides = made.intervention_mode(mode) if made.realtime else None
         return InterventionConnector(env=env, device=made, mode=decides)
 
     return build

@@ -129,10 +129,9 @@ class HILSAC(SAC):
         self.collector.push(self.policy_state(), self.pushes)
 
     def policy_state(self) -> dict[str, Any]:
-        """The weights a runner needs, as an RLModule state."""
-        component = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
-        state = self.learner_group.get_state(components=component, inference_only=True)
-        return state[COMPONENT_LEARNER][COMPONENT_RL_MODULE]
+        """The weights that act, as an RLModule state: the averaged ones, see `HILSACModule.acting_state`."""
+        answer, *_ = self.learner_group.foreach_learner(lambda learner: learner.acting_state())
+        return {DEFAULT_MODULE_ID: answer.get()}
 
     def _evaluate_when_due(self, now: bool = False) -> None:
         """Start a greedy evaluation every so many steps, one at a time; take its result once it is there."""

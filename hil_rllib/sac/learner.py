@@ -89,6 +89,10 @@ class HILSACLearner(TorchLearner):
         self.metrics.log_value((DEFAULT_MODULE_ID, MODULE_TRAIN_BATCH_SIZE_MEAN), cfg.batch_size)
         return self.metrics.reduce()
 
+    def acting_state(self) -> dict[str, Any]:
+        """What runners and evaluations act with."""
+        return self._policy.acting_state()
+
     def _to_tensors(self, block: Nested) -> Nested:
         return nested_map(lambda x: torch.from_numpy(x).to(self._device, non_blocking=True), dict(block))
 

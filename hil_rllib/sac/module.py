@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.utils import make_target_network
 from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, QNetAPI, TargetNetworkAPI
@@ -21,6 +23,9 @@ from torch import Tensor, nn
 from hil_rllib.contract import AGENT_POS_DIM, CAMERAS, MOTION_DIM, Gripper
 from hil_rllib.models.encoder import load_encoder
 from hil_rllib.models.heads import Critics, GaussianActor, ObservationHead, gripper_head, squashed_sample
+
+
+AVERAGED = ("encoder", "actor", "critics", "gripper")  # networks with a target: their exponential average
 
 
 class TrunkAndHead(nn.Module):
@@ -93,19 +98,27 @@ class HILSACModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
         return {"q": q, Columns.ACTIONS: motion, Columns.ACTION_LOGP: log_prob}
 
     def get_non_inference_attributes(self) -> list[str]:
-        return ["critics", "log_alpha", "target_encoder", "target_critics", "target_gripper"]
+        return ["critics", "log_alpha", *(f"target_{name}" for name in AVERAGED)]
 
     def make_target_networks(self) -> None:
-        self.target_encoder = make_target_network(self.encoder)
-        self.target_critics = make_target_network(self.critics)
-        self.target_gripper = make_target_network(self.gripper)
+        for name in AVERAGED:
+            setattr(self, f"target_{name}", make_target_network(getattr(self, name)))
 
     def get_target_network_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
-        return [
-            (self.encoder, self.target_encoder),
-            (self.critics, self.target_critics),
-            (self.gripper, self.target_gripper),
-        ]
+        return [(getattr(self, name), getattr(self, f"target_{name}")) for name in AVERAGED]
+
+    def acting_state(self) -> dict[str, NDArray[np.float32]]:
+        """The averaged weights under the names of the networks that act: the state of an inference-only module.
+
+        From one update to the next the greedy success of the online weights can fall from 20 to 13 of 20 and
+        rise again; their average over the last 1/τ updates, which the targets are, does not.
+        """
+        networks = {name: getattr(self, f"target_{name}") for name in ("encoder", "actor", "gripper")}
+        return {
+            f"{name}.{key}": value.detach().cpu().numpy().copy()
+            for name, network in networks.items()
+            for key, value in network.state_dict().items()
+        }
 
     def compute_q_values(self, batch: dict[str, Any]) -> Tensor:
         """Pessimistic value (B,) of the batch's motions."""

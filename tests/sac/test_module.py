@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import tree
@@ -54,6 +55,21 @@ def test_runner_acts_as_the_learner_once_it_has_its_state(kind):
     assert not torch.equal(act(runner, obs), act(learner, obs))
     runner.set_state(learner.get_state(inference_only=True))
     assert torch.equal(act(runner, obs), act(learner, obs))
+
+
+def test_what_acts_are_the_averaged_networks():
+    learner, runner = make_module(seed=1), make_module(inference_only=True, seed=2)
+    averaged, obs = act(learner, make_obs("state", 4)), make_obs("state", 4)
+    with torch.no_grad():
+        for online, _ in learner.get_target_network_pairs():
+            for parameter in online.parameters():
+                parameter += 0.1  # an update the averages have not followed yet
+    state = learner.acting_state()
+    assert state.keys() == runner.get_state().keys()
+    runner.set_state(state)
+    assert torch.equal(act(runner, obs), averaged)
+    assert not torch.equal(act(learner, obs), averaged)
+    assert all(not np.shares_memory(value, learner.acting_state()[name]) for name, value in state.items())
 
 
 def test_runner_carries_neither_values_nor_targets():

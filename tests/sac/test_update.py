@@ -125,7 +125,7 @@ def test_targets_follow_by_tau_and_are_networks_of_their_own(module, batch):
                 p += 0.1
     before = parameters(module)
     _, after = one_update(module, batch, replace(CFG, tau=0.25))
-    for name in ("encoder", "critics", "gripper"):
+    for name in ("encoder", "actor", "critics", "gripper"):
         for key, online in getattr(after, name).named_parameters():
             target = dict(getattr(after, f"target_{name}").named_parameters())[key]
             expected = 0.75 * before[f"target_{name}.{key}"] + 0.25 * online
@@ -137,7 +137,7 @@ def test_actor_step_leaves_critics_gripper_and_encoder_as_the_critic_step_makes_
     _, critic_only = one_update(module, batch, WITHOUT_ANCHORS, train_actor=False)
     _, both = one_update(module, batch, WITHOUT_ANCHORS, train_actor=True)
     differ = changed(parameters(critic_only), parameters(both))
-    assert {name.split(".")[0] for name in differ} == {"actor", "log_alpha"}
+    assert {name.split(".")[0] for name in differ} == {"actor", "target_actor", "log_alpha"}
     moved = {name.split(".")[0] for name in changed(before, parameters(critic_only))}
     targets = {"target_encoder", "target_critics", "target_gripper"}
     assert moved == {"encoder", "critics", "gripper", *targets}

@@ -1,0 +1,134 @@
+"""`python -m hil_rllib.evaluate`: the policy that it measures is the checkpoint's."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import ray
+from ray.rllib.core import DEFAULT_MODULE_ID
+
+from hil_rllib import evaluate
+from hil_rllib.sac.checkpoint import STATE_FILE
+
+ROOT = Path(__file__).resolve().parents[2]
+SHORT = ("env.max_episode_steps=5", "env.reward_type=dense", "evaluation.seed=77")  # rewards tell weights apart
+
+
+@pytest.fixture(scope="module")
+def run(build, configure):
+    """A run's folder with two checkpoints, and what its own evaluator says of the newer one."""
+    config = configure("run.seed=3", *SHORT)
+    folder = Path(config.run.dir)
+    algorithm = build(config)
+    algorithm.save_to_path(folder / "trial" / "checkpoint_000001")
+    while algorithm.env_steps < 40:  # learns from step 20 on
+        algorithm.train()
+    algorithm.save_to_path(folder / "trial" / "checkpoint_000000")  # Tune numbers each session from 0
+    weights = algorithm.policy_state()[DEFAULT_MODULE_ID]
+    return folder, ray.get(algorithm.evaluator.run.remote(weights)), algorithm.env_steps
+
+
+def measured(*arguments, capsys):
+    assert evaluate.main([*map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_run_is_measured_as_its_own_evaluator_does(run, capsys):
+    folder, own, steps = run
+    result = measured(folder, capsys=capsys)
+    assert result["episodes"] == [asdict(episode) for episode in own]
+    assert [episode["seed"] for episode in result["episodes"]] == [77, 78]
+    assert result["env_steps"] == steps
+    assert result["success"] == sum(episode.success for episode in own) / 2
+    older = measured(folder / "trial" / "checkpoint_000001", capsys=capsys)
+    assert older["env_steps"] == 0
+    assert older["episodes"] != result["episodes"]
+
+
+def test_the_command_prints_a_line_per_episode_and_films(run, tmp_path):
+    folder, _, steps = run
+    film = tmp_path / "a.mp4"
+    command = [sys.executable, "-m", "hil_rllib.evaluate", folder, "--episodes", "3", "--seed", "5", "--video", film]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    *episodes, last = done.stdout.splitlines()
+    assert [line.split()[:2] for line in episodes] == [["seed", str(seed)] for seed in (5, 6, 7)]
+    assert last.startswith("0/3 episodes solved (0%) by the policy of step")
+    assert film.stat().st_size > 10_000
+
+
+def test_frames_are_encoded_for_a_policy_that_sees(build, configure, capsys):
+    config = configure("env.image_obs=true", "env.render_quality=fast", "evaluation.episodes=1", *SHORT)
+    algorithm = build(config)
+    checkpoint = Path(config.run.dir) / "trial" / "checkpoint_000000"
+    algorithm.save_to_path(checkpoint)
+    own = ray.get(algorithm.evaluator.run.remote(algorithm.policy_state()[DEFAULT_MODULE_ID]))
+    assert measured(checkpoint, capsys=capsys)["episodes"] == [asdict(episode) for episode in own]
+
+
+def other_configuration(checkpoint: Path) -> None:
+    state = json.loads((checkpoint / STATE_FILE).read_text())
+    state["config"]["sac"]["hidden"] = [16]
+    (checkpoint / STATE_FILE).write_text(json.dumps(state))
+
+
+def other_version(checkpoint: Path) -> None:
+    state = json.loads((checkpoint / STATE_FILE).read_text()) | {"version": 0}
+    (checkpoint / STATE_FILE).write_text(json.dumps(state))
+
+
+def no_weights(checkpoint: Path) -> None:
+    (checkpoint / evaluate.WEIGHTS).unlink()
+
+
+def cut_weights(checkpoint: Path) -> None:
+    file = checkpoint / evaluate.WEIGHTS
+    file.write_bytes(file.read_bytes()[:1000])
+
+
+def no_checkpoint(checkpoint: Path) -> None:
+    (checkpoint / STATE_FILE).unlink()
+
+
+def nothing(checkpoint: Path) -> None:
+    shutil.rmtree(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (other_configuration, "no weights of this version's policy"),
+        (other_version, "has version 0, this program reads"),
+        (no_weights, "no weights of this version's policy"),
+        (cut_weights, "no weights of this version's policy"),
+        (no_checkpoint, "holds no checkpoint of this project"),
+        (nothing, "no such folder"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_said_in_one_line(run, spoil, message, tmp_path, capsys):
+    checkpoint = tmp_path / "checkpoint_000000"
+    shutil.copytree(run[0] / "trial" / "checkpoint_000000", checkpoint)
+    spoil(checkpoint)
+    assert evaluate.main([str(checkpoint)]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: ")
+    assert message in said.err
+    assert said.err.count("\n") == 1
+
+
+def test_bad_options_are_refused_before_any_episode(run, tmp_path, capsys):
+    assert evaluate.main([str(run[0]), "--episodes", "0"]) == 2
+    (tmp_path / "a.mp4").touch()
+    assert evaluate.main([str(run[0]), "--video", str(tmp_path / "a.mp4")]) == 2
+    said = capsys.readouterr()
+    assert "--episodes must be at least 1, got 0." in said.err
+    assert "a.mp4 exists already" in said.err
+    assert said.out == ""
