@@ -31,6 +31,7 @@ from hil_rllib.logs import quiet
 from hil_rllib.sac.checkpoint import STATE_FILE, read_state
 from hil_rllib.sac.config import HILSACConfig, build_env
 from hil_rllib.sac.evaluation import EpisodeResult, GreedyPolicy, run_episodes
+from hil_rllib.sac.module import acting_part
 from hil_rllib.video import VideoRecorder
 
 WEIGHTS = Path("learner_group/learner/rl_module/default_policy/module_state.pkl")  # RLlib's layout
@@ -112,9 +113,9 @@ def load_policy(checkpoint: Path, config: Config, env: gymnasium.Env) -> GreedyP
     policy = GreedyPolicy(config, spec)
     file = checkpoint / WEIGHTS
     try:
-        policy.module.set_state(pickle.loads(file.read_bytes()))
+        policy.module.set_state(acting_part(pickle.loads(file.read_bytes())))
     except (OSError, EOFError, pickle.UnpicklingError, RuntimeError, ValueError) as error:
-        reason = str(error)[:160]  # RLlib names every parameter there is
+        reason = " ".join(str(error).split())[:160]  # RLlib names every parameter there is
         raise UsageError(
             f"{file}: these are no weights of this version's policy in the checkpoint's configuration. "
             f"Evaluate it with the version that trained it. ({type(error).__name__}: {reason}…)"

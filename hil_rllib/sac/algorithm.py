@@ -12,7 +12,7 @@ import torch
 from ray.exceptions import RayActorError
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.sac import SAC
-from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
@@ -129,7 +129,7 @@ class HILSAC(SAC):
         self.collector.push(self.policy_state(), self.pushes)
 
     def policy_state(self) -> dict[str, Any]:
-        """The weights that act, as an RLModule state: the averaged ones, see `HILSACModule.acting_state`."""
+        """The weights that act, as an RLModule state: the averaged ones, see `acting_part`."""
         answer, *_ = self.learner_group.foreach_learner(lambda learner: learner.acting_state())
         return {DEFAULT_MODULE_ID: answer.get()}
 

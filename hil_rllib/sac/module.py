@@ -9,7 +9,8 @@ Observations carry either `features` (frozen encoder, run once per step in the r
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,8 +25,20 @@ from hil_rllib.contract import AGENT_POS_DIM, CAMERAS, MOTION_DIM, Gripper
 from hil_rllib.models.encoder import load_encoder
 from hil_rllib.models.heads import Critics, GaussianActor, ObservationHead, gripper_head, squashed_sample
 
+ACTING = ("encoder", "actor", "gripper")
+AVERAGED = (*ACTING, "critics")  # networks with a target: their exponential average
 
-AVERAGED = ("encoder", "actor", "critics", "gripper")  # networks with a target: their exponential average
+T = TypeVar("T")
+
+
+def acting_part(state: Mapping[str, T]) -> dict[str, T]:
+    """What acts, of the state of a whole module: the averaged weights under the networks' own names.
+
+    From one update to the next the greedy success of the online weights can fall from 20 to 13 of 20 and
+    rise again; that of their average over the last 1/τ updates, which the targets are, hardly moves.
+    """
+    prefixes = tuple(f"target_{name}." for name in ACTING)
+    return {name.removeprefix("target_"): value for name, value in state.items() if name.startswith(prefixes)}
 
 
 class TrunkAndHead(nn.Module):
@@ -108,17 +121,8 @@ class HILSACModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
         return [(getattr(self, name), getattr(self, f"target_{name}")) for name in AVERAGED]
 
     def acting_state(self) -> dict[str, NDArray[np.float32]]:
-        """The averaged weights under the names of the networks that act: the state of an inference-only module.
-
-        From one update to the next the greedy success of the online weights can fall from 20 to 13 of 20 and
-        rise again; their average over the last 1/τ updates, which the targets are, does not.
-        """
-        networks = {name: getattr(self, f"target_{name}") for name in ("encoder", "actor", "gripper")}
-        return {
-            f"{name}.{key}": value.detach().cpu().numpy().copy()
-            for name, network in networks.items()
-            for key, value in network.state_dict().items()
-        }
+        """The state of the inference-only module that acts: a copy of the averaged weights."""
+        return {name: value.cpu().numpy().copy() for name, value in acting_part(self.state_dict()).items()}
 
     def compute_q_values(self, batch: dict[str, Any]) -> Tensor:
         """Pessimistic value (B,) of the batch's motions."""
