@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -14,7 +16,10 @@ import ray
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 from hil_rllib import evaluate
-from hil_rllib.sac.checkpoint import STATE_FILE
+from hil_rllib.collect.encode import encoded_space
+from hil_rllib.sac.checkpoint import STATE_FILE, VERSION
+from hil_rllib.sac.config import HILSACConfig, build_env
+from hil_rllib.sac.evaluation import Evaluator
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ("env.max_episode_steps=5", "env.reward_type=dense", "evaluation.seed=77")  # rewards tell weights apart
@@ -64,13 +69,20 @@ def test_the_command_prints_a_line_per_episode_and_films(run, tmp_path):
     assert film.stat().st_size > 10_000
 
 
-def test_frames_are_encoded_for_a_policy_that_sees(build, configure, capsys):
-    config = configure("env.image_obs=true", "env.render_quality=fast", "evaluation.episodes=1", *SHORT)
-    algorithm = build(config)
-    checkpoint = Path(config.run.dir) / "trial" / "checkpoint_000000"
-    algorithm.save_to_path(checkpoint)
-    own = ray.get(algorithm.evaluator.run.remote(algorithm.policy_state()[DEFAULT_MODULE_ID]))
-    assert measured(checkpoint, capsys=capsys)["episodes"] == [asdict(episode) for episode in own]
+def test_frames_are_encoded_for_a_policy_that_sees(configure, tmp_path, capsys):
+    config = configure("env.image_obs=true", "env.render_quality=fast", *SHORT)
+    with contextlib.closing(build_env(config.env)) as env:
+        spaces = {DEFAULT_MODULE_ID: (encoded_space(env.observation_space), env.action_space)}
+    settings = HILSACConfig.from_config(config)
+    whole = settings.get_rl_module_spec(spaces=spaces, inference_only=False).build()
+    whole.make_target_networks()
+    (tmp_path / evaluate.WEIGHTS).parent.mkdir(parents=True)
+    (tmp_path / evaluate.WEIGHTS).write_bytes(pickle.dumps(whole.get_state()))
+    state = {"version": VERSION, "config": config.to_dict(), "env_steps": 1}
+    (tmp_path / STATE_FILE).write_text(json.dumps(state))
+    spec = settings.get_rl_module_spec(spaces=spaces, inference_only=True)
+    own = [asdict(episode) for episode in Evaluator(config, spec).run(whole.acting_state())]
+    assert measured(tmp_path, capsys=capsys)["episodes"] == own
 
 
 def other_configuration(checkpoint: Path) -> None:
