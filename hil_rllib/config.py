@@ -89,6 +89,7 @@ class OperatorSection:
     mode: Literal["hold", "toggle", "auto"] = "hold"
     hz: Annotated[float, Range(above=0, high=100)] = 10.0  # the environment's own control rate
     realtime: bool = False  # keep to `hz` with a synthetic device too; with a person it is always kept
+    controller_config: str | None = None  # gamepad: a JSON map of your own; null: the one that fits its name
     scripted: ScriptedOperatorSection = field(default_factory=ScriptedOperatorSection)
 
 

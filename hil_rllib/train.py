@@ -20,11 +20,12 @@ from hil_rllib.config import Config, ConfigError, load_config
 from hil_rllib.data.demos import load_demos
 from hil_rllib.data.lerobot_format import DatasetError
 from hil_rllib.devices import DeviceUnavailable, check_device, check_present
+from hil_rllib.devices.gamepad_maps import load_maps
 from hil_rllib.logs import quiet
 from hil_rllib.models.weights import find_weights
 from hil_rllib.progress import ProgressLine, RunStopper
 from hil_rllib.sac.checkpoint import STATE_FILE
-from hil_rllib.sac.config import OPERATOR_RESOURCE, HILSACConfig, build_env, demo_options
+from hil_rllib.sac.config import OPERATOR_RESOURCE, HILSACConfig, build_env, demo_options, device_options
 
 CONFIG_FILE, SUMMARY_FILE, TRIAL = "config.yaml", "summary.json", "trial"
 INTERRUPTED = 130  # exit status of a process ended by Ctrl-C
@@ -106,7 +107,9 @@ def check_ingredients(config: Config, run_dir: Path) -> Config:
 
     Returns the config as the workers need it: the demonstrations as a folder on this machine, absolute paths.
     """
-    check_device(config.operator.device)
+    check_device(config.operator.device, **device_options(config))
+    if config.operator.controller_config is not None:
+        load_maps(config.operator.controller_config)
     if "RAY_ADDRESS" not in os.environ:  # in a cluster the operator may sit at another machine
         check_present(config.operator.device)
     build_env(replace(config.env, image_obs=False)).close()

@@ -176,6 +176,20 @@ def test_no_opengl_says_what_to_install(monkeypatch, refused):
     assert "apt-get install" in refused(REFERENCE, "demos.source=scripted")
 
 
+def test_a_controller_map_that_cannot_be_used(refused, tmp_path):
+    broken = tmp_path / "pad.json"
+    broken.write_text('{"default": {"axes": {"left_x": "one"}}}')
+    for device, file, says in (
+        ("gamepad", tmp_path / "none.json", "none.json"),
+        ("gamepad", broken, "axes lacks left_y"),
+        ("none", broken, "'controller_config' of device 'none'"),
+    ):
+        error = refused(
+            SMOKE, "run.mode=async", f"operator.device={device}", f"operator.controller_config={file}"
+        )
+        assert says in error
+
+
 def test_missing_encoder_weights(refused, tmp_path):
     error = refused(REFERENCE, "demos.source=scripted", f"encoder.weights={tmp_path / 'none.safetensors'}")
     assert "bundled, random" in error

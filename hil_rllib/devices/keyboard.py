@@ -53,7 +53,7 @@ class KeyboardDevice(TeleopDevice):
             return None
         if not os.environ.get("DISPLAY"):
             return NO_DISPLAY.format(reason="DISPLAY is not set")
-        from Xlib import display, error  # type: ignore[import-untyped]
+        from Xlib import display, error
 
         try:
             server = display.Display()
@@ -78,7 +78,7 @@ class KeyboardDevice(TeleopDevice):
                 "This is a Wayland session: keys arrive only while an X11 window has the focus. If they do "
                 "not, log in with an X11 session, or use a gamepad."
             )
-        from pynput import keyboard  # type: ignore[import-untyped]
+        from pynput import keyboard
 
         self.close()
         self._held.clear()
@@ -163,7 +163,7 @@ class _ReleaseWatcher(threading.Thread):
         self._stopping.set()
 
     def run(self) -> None:
-        from pynput.keyboard import Key  # type: ignore[import-untyped]
+        from pynput.keyboard import Key
         from Xlib import display, error
 
         # When the server goes, pynput's thread goes too, and that is what `read` reports.

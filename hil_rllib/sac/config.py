@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Self
 
 import gymnasium as gym
@@ -93,9 +94,6 @@ class HILSACConfig(SACConfig):
         hil = self.hil
         realtime = hil.operator.realtime or is_realtime(hil.operator.device)
         config = self.copy(copy_frozen=False)
-        options = {}
-        if hil.operator.device == "scripted":
-            options = {**vars(hil.operator.scripted), "seed": hil.run.seed}
         config.env_runners(
             num_env_runners=1,
             num_envs_per_env_runner=1,
@@ -106,7 +104,7 @@ class HILSACConfig(SACConfig):
                 max(2, round(QUEUED_S * hil.operator.hz / hil.runners.fragment)) if realtime else 2
             ),
             module_to_env_connector=operator_connector(
-                hil.operator.device, mode=hil.operator.mode, options=options
+                hil.operator.device, mode=hil.operator.mode, options=device_options(hil)
             ),
         )
         hz = hil.operator.hz if realtime else None
@@ -173,6 +171,16 @@ def env_options(cfg: EnvSection) -> dict[str, Any]:
         "reward_type": cfg.reward_type,
         "render_quality": cfg.render_quality,
     }
+
+
+def device_options(hil: Config) -> dict[str, Any]:
+    """Arguments of the operator's device."""
+    operator = hil.operator
+    if operator.device == "scripted":
+        return {**vars(operator.scripted), "seed": hil.run.seed}
+    if operator.controller_config is not None:  # absolute: runners work in folders of their own
+        return {"controller_config": str(Path(operator.controller_config).expanduser().absolute())}
+    return {}
 
 
 def demo_options(hil: Config) -> dict[str, Any]:
