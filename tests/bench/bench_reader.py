@@ -1,0 +1,162 @@
+"""How fast demonstrations are read, and in how much memory.
+
+    python tests/bench/bench_reader.py ../shared/data/franka_sim_pick_lift_6 [--lerobot PYTHON]
+
+1. Transitions a second with both cameras decoded, against iterating `LeRobotDataset` over the same data,
+   where PYTHON has the `lerobot` package; tests/bench/lerobot_check.py says how to make one.
+   LeRobot reads v3.0, so that side reads our conversion of the dataset, whose videos are the same files.
+2. Peak memory while 200 synthetic episodes of 100 frames with two cameras are read, beyond what is returned:
+   one episode at a time, and all of them as `align` gives them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from hil_rllib import contract
+from hil_rllib.data.alignment import align
+from hil_rllib.data.lerobot_copy import Source, copy_datasets
+from hil_rllib.data.lerobot_reader import open_dataset
+from hil_rllib.data.lerobot_writer import LeRobotWriter
+
+REPEATS = 5
+EPISODES, STEPS = 200, 100
+LIMIT_MB = 500
+RATIO = 5.0
+
+
+def transitions_per_second(source: Path) -> float:
+    """The best of some passes, opening included."""
+    best = 0.0
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        rows = sum(len(episode) for episode in open_dataset(str(source)).read(frames=True))
+        best = max(best, rows / (time.perf_counter() - began))
+    return best
+
+
+LEROBOT = """
+import sys, time, torch
+library = torch.library.Library("torchvision", "DEF")  # see tests/bench/lerobot_check.py
+library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+best = 0.0
+for _ in range({repeats}):
+    began = time.perf_counter()
+    dataset = LeRobotDataset("somebody/something", root=sys.argv[1])
+    rows = sum(1 for row in dataset)
+    best = max(best, rows / (time.perf_counter() - began))
+print(best)
+"""
+
+
+def lerobot_transitions_per_second(python: str, source: Path) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "set"
+        copy_datasets([Source(open_dataset(str(source)))], copy)
+        code = LEROBOT.format(repeats=REPEATS)
+        command = [python, "-W", "ignore", "-c", code, str(copy)]
+        offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        return float(subprocess.run(command, capture_output=True, text=True, check=True, env=offline).stdout)
+
+
+def write_synthetic(folder: Path) -> None:
+    """Distinct noise per episode would cost minutes to code: a hand's square wanders over a gradient."""
+    rng = np.random.default_rng(0)
+    size = contract.IMAGE_SIZE
+    ground = np.stack(np.broadcast_arrays(*np.ogrid[:size, :size], 90), -1).astype(np.uint8)
+    with LeRobotWriter(folder, environment_state=False) as writer:
+        for _ in range(EPISODES):
+            actions = np.ones((STEPS, 4), np.float32)
+            actions[:, :3] = rng.uniform(-1, 1, (STEPS // 5, 3)).repeat(5, 0)
+            actions[STEPS // 2, 3] = 2
+            state = np.zeros((STEPS, 18), np.float32)
+            for axis in range(3):
+                moved = np.convolve(actions[:, axis], [0.0125, 0.0075, 0.005])[: STEPS - 1]
+                state[1:, 15 + axis] = np.cumsum(moved)
+            state[STEPS // 2 + 1 :, 14] = contract.GRIPPER_CLOSED
+            for t in range(STEPS):
+                x, y = rng.integers(0, size - 24, 2)
+                frame = ground.copy()
+                frame[y : y + 24, x : x + 24] = 200
+                last = t == STEPS - 1
+                writer.add_step(
+                    {"agent_pos": state[t], "pixels": {"front": frame, "wrist": frame[::-1]}},
+                    actions[t],
+                    reward=float(last),
+                    terminated=last,
+                    truncated=False,
+                    success=last,
+                )
+            writer.end_episode()
+
+
+def resident_mb() -> float:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+
+
+def beyond_returned_mb(mode: str, source: Path) -> float:
+    """Peak resident memory above the start, less the arrays held by the caller at the end."""
+    peak, stop = [resident_mb()], threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.002):
+            peak[0] = max(peak[0], resident_mb())
+
+    before = peak[0]
+    threading.Thread(target=watch, daemon=True).start()
+    dataset = open_dataset(str(source))
+    returned = 0
+    if mode == "stream":
+        for episode in dataset.read(frames=True):
+            returned = sum(frames.nbytes for frames in episode.frames.values())
+    else:
+        demos, _ = align(dataset, frames=True)
+        returned = sum(frames.nbytes for demo in demos for frames in (demo.frames or {}).values())
+    stop.set()
+    return max(peak[0], resident_mb()) - before - returned / 2**20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--lerobot", metavar="PYTHON", help="an interpreter that has the lerobot package")
+    parser.add_argument("--memory-only", choices=("stream", "align"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.memory_only:  # in a process of its own: a peak cannot be unseen
+        print(json.dumps(beyond_returned_mb(arguments.memory_only, arguments.dataset)))
+        return
+
+    ours = transitions_per_second(arguments.dataset)
+    print(f"both cameras decoded: {ours:.0f} transitions/s (best of {REPEATS}, {os.cpu_count()} cores)")
+    if arguments.lerobot:
+        theirs = lerobot_transitions_per_second(arguments.lerobot, arguments.dataset)
+        print(
+            f"LeRobotDataset: {theirs:.0f} transitions/s; {ours / theirs:.1f} times as fast (aim {RATIO:g})"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "set"
+        write_synthetic(source)
+        for mode in ("stream", "align"):
+            command = [sys.executable, __file__, str(source), "--memory-only", mode]
+            output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            print(
+                f"{EPISODES} x {STEPS} frames, {mode}: {float(output):.0f} MB beyond what is returned "
+                f"(limit {LIMIT_MB})"
+            )
+
+
+if __name__ == "__main__":
+    main()
