@@ -26,7 +26,7 @@ def read_parquet(path: Path, skip_prefix: str | None = None, skip: Collection[st
             for name in file.schema_arrow.names
             if name not in skip and not (skip_prefix is not None and name.startswith(skip_prefix))
         ]
-        return file.read(names)
+        return file.read(names, use_threads=False)  # small files: threads cost more than they give
 
 
 def read_rows(path: Path, columns: Sequence[str], first: int, count: int) -> pa.Table:
@@ -39,7 +39,9 @@ def read_rows(path: Path, columns: Sequence[str], first: int, count: int) -> pa.
                 begin = start if begin is None else begin
                 groups.append(group)
             start += rows
-        return file.read_row_groups(groups, list(columns)).slice(first - (begin or 0), count)
+        return file.read_row_groups(groups, list(columns), use_threads=False).slice(
+            first - (begin or 0), count
+        )
 
 
 @contextmanager
