@@ -171,8 +171,8 @@ class Meter:
 
     def summary(self, late: int) -> str:
         """All of the session; [ms] of the step interval, and of the latency from command to motion."""
-        counts = f"{self.episodes} episodes, {self.solved} solved, {self.steps} steps, "
-        counts += f"{self.human_steps} by hand"
+        counts = f"episodes {self.episodes}, solved {self.solved}, "
+        counts += f"steps {self.steps}, by hand {self.human_steps}"
         if not self.steps:
             return counts
         p50, p99 = np.percentile(self.intervals_ms, [50, 99])

@@ -22,7 +22,8 @@ from hil_rllib.sac.config import HILSACConfig, build_env
 from hil_rllib.sac.evaluation import Evaluator
 
 ROOT = Path(__file__).resolve().parents[2]
-SHORT = ("env.max_episode_steps=5", "env.reward_type=dense", "evaluation.seed=77")  # rewards tell weights apart
+# Dense rewards tell weights apart.
+SHORT = ("env.max_episode_steps=5", "env.reward_type=dense", "evaluation.seed=77")
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +58,9 @@ def test_a_run_is_measured_as_its_own_evaluator_does(run, capsys):
 
 
 def test_the_command_prints_a_line_per_episode_and_films(run, tmp_path):
-    folder, _, steps = run
     film = tmp_path / "a.mp4"
-    command = [sys.executable, "-m", "hil_rllib.evaluate", folder, "--episodes", "3", "--seed", "5", "--video", film]
+    command = [sys.executable, "-m", "hil_rllib.evaluate", run[0]]
+    command += ["--episodes", "3", "--seed", "5", "--video", film]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

@@ -1,0 +1,99 @@
+"""`python -m hil_rllib.teleop`: real processes where it matters, every refusal before any work."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import pytest
+
+from hil_rllib import teleop
+from hil_rllib.devices.controls import CONTROLS
+from hil_rllib.session import split_id
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTED = ["--device", "scripted", "--quality", "fast"]
+
+
+def spawn(*arguments: str) -> subprocess.Popen[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "DISPLAY"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "hil_rllib.teleop", *arguments],
+        cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_ctrl_c_ends_a_paced_session_with_its_summary_and_a_whole_film(tmp_path):
+    film = tmp_path / "a.mp4"
+    process = spawn(*SCRIPTED, "--random", "--hz", "20", "--video", str(film))
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    time.sleep(0.3)  # well within the second episode
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert errors == ""
+    assert first.startswith("episode 1: solved after ")
+    assert "episodes 1, solved 1, " in rest
+    p50 = float(rest.split("step interval p50 ")[1].split(",")[0])
+    assert 49 < p50 < 60  # [ms] at 20 Hz; a busy machine may be late, never early
+    steps = int(rest.split(", steps ")[1].split(",")[0])
+    with av.open(str(film)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == (1 + steps) + 1 + 2 * 10
+
+
+def test_it_stops_after_as_many_steps_as_asked(capsys):
+    assert teleop.main([*SCRIPTED, "--steps", "7"]) == 0
+    assert "episodes 0, solved 0, steps 7, by hand 7" in capsys.readouterr().out
+
+
+def test_every_id_can_be_driven(capsys):
+    stems = ("hil/PandaPickCube", "hil/PandaArrangeBoxes")
+    for stem in stems:
+        for kind in ("", "Base", "Viewer", "Gamepad", "Keyboard"):
+            assert split_id(f"{stem}{kind}-v0") == (f"{stem}-v0", kind)
+            arguments = [f"{stem}{kind}-v0", "--device", "none", "--headless", "--hz", "0", "--steps", "2"]
+            assert teleop.main(arguments) == 0
+            assert "steps 2, by hand 0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["hil/PandaPickCub-v0"], "environment 'hil/PandaPickCub-v0'. Did you mean hil/PandaPickCube-v0?"),
+        (["--scene", "kitchen"], "Unknown scene 'kitchen'. Choose from pick_cube"),
+        (["--scene", "panda"], "The viewer needs a display"),
+        ([*SCRIPTED, "--viewer"], "Here: --headless."),
+        ([], "No gamepad is plugged in, and there is no display"),
+        (["hil/PandaPickCubeGamepad-v0"], "No gamepad is plugged in."),
+        (["--device", "keyboard"], "DISPLAY is not set"),
+        (["hil/PandaArrangeBoxes-v0", *SCRIPTED], "cannot drive hil/PandaArrangeBoxes-v0"),
+        (["hil/PandaArrangeBoxes-v0", *SCRIPTED, "--random"], "does not take the options"),
+        ([*SCRIPTED, "--steps", "0"], "--steps must be at least 1"),
+        ([*SCRIPTED, "--hz", "-1"], "--hz -1: choose a rate up to 100"),
+        ([*SCRIPTED, "--video", "film.gif"], "must end in .mp4"),
+        ([*SCRIPTED, "--policy", "nowhere"], "nowhere: no such folder"),
+        (["--calibrate", "pad.json"], "No gamepad is plugged in."),
+        (["--device", "gamepad", "--controller-config", "no.json"], "No gamepad is plugged in."),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(arguments, message, capsys, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    assert teleop.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_help_shows_every_control(capsys):
+    with pytest.raises(SystemExit):
+        teleop.main(["--help"])
+    shown = capsys.readouterr().out
+    for control in CONTROLS:
+        assert control.does in shown
