@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,45 +30,71 @@ from hil_rllib.data.lerobot_copy import Source, copy_datasets
 from hil_rllib.data.lerobot_reader import open_dataset
 from hil_rllib.data.lerobot_writer import LeRobotWriter
 
-REPEATS = 5
+REPEATS = 3
 EPISODES, STEPS = 200, 100
 LIMIT_MB = 500
 RATIO = 5.0
 
 
-def transitions_per_second(source: Path) -> float:
-    """The best of some passes, opening included."""
-    best = 0.0
-    for _ in range(REPEATS):
-        began = time.perf_counter()
-        rows = sum(len(episode) for episode in open_dataset(str(source)).read(frames=True))
-        best = max(best, rows / (time.perf_counter() - began))
-    return best
+@dataclass
+class Speed:
+    """Transitions a second, and processor time per transition [ms] of all threads; the best seen of each."""
 
+    rate: float = 0.0
+    cpu_ms: float = float("inf")
+
+    def see(self, rate: float, cpu_ms: float) -> None:
+        self.rate, self.cpu_ms = max(self.rate, rate), min(self.cpu_ms, cpu_ms)
+
+    def __str__(self) -> str:
+        return f"{self.rate:.0f} transitions/s, {self.cpu_ms:.2f} ms of processor time each"
+
+
+OURS = """
+import sys, time
+from hil_rllib.data.lerobot_reader import open_dataset
+for _ in range(2):
+    began, cpu = time.perf_counter(), time.process_time()
+    rows = sum(len(episode) for episode in open_dataset(sys.argv[1]).read(frames=True))
+    print(rows / (time.perf_counter() - began), 1e3 * (time.process_time() - cpu) / rows)
+"""
 
 LEROBOT = """
 import sys, time, torch
-library = torch.library.Library("torchvision", "DEF")  # see tests/bench/lerobot_check.py
+library = torch.library.Library("torchvision", "DEF")  # see lerobot_check.py
 library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
-best = 0.0
-for _ in range({repeats}):
-    began = time.perf_counter()
+for _ in range(2):
+    began, cpu = time.perf_counter(), time.process_time()
     dataset = LeRobotDataset("somebody/something", root=sys.argv[1])
     rows = sum(1 for row in dataset)
-    best = max(best, rows / (time.perf_counter() - began))
-print(best)
+    print(rows / (time.perf_counter() - began), 1e3 * (time.process_time() - cpu) / rows)
 """
 
 
-def lerobot_transitions_per_second(python: str, source: Path) -> float:
+def measure(speed: Speed, python: str, code: str, source: Path, **environment: str) -> None:
+    command = [python, "-W", "ignore", "-c", code, str(source)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", **environment}
+    output = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    for line in output.splitlines():
+        speed.see(*map(float, line.split()))
+
+
+def compare(source: Path, lerobot: str | None) -> None:
+    """Takes turns, so that both see the same load of the machine."""
+    ours, theirs = Speed(), Speed()
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "set"
         copy_datasets([Source(open_dataset(str(source)))], copy)
-        code = LEROBOT.format(repeats=REPEATS)
-        command = [python, "-W", "ignore", "-c", code, str(copy)]
-        offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
-        return float(subprocess.run(command, capture_output=True, text=True, check=True, env=offline).stdout)
+        for _ in range(REPEATS):
+            measure(ours, sys.executable, OURS, source)
+            for threads in ("1", str(os.cpu_count())) if lerobot else ():
+                measure(theirs, str(lerobot), LEROBOT, copy, OMP_NUM_THREADS=threads)
+    print(f"both cameras decoded: {ours} (best of {2 * REPEATS}, {os.cpu_count()} cores)")
+    if lerobot:
+        ratio, cpu = ours.rate / theirs.rate, theirs.cpu_ms / ours.cpu_ms
+        print(f"LeRobotDataset: {theirs}")
+        print(f"{ratio:.1f} times the rate (aim {RATIO:g}), for 1/{cpu:.1f} of the processor time")
 
 
 def write_synthetic(folder: Path) -> None:
@@ -139,13 +165,7 @@ def main() -> None:
         print(json.dumps(beyond_returned_mb(arguments.memory_only, arguments.dataset)))
         return
 
-    ours = transitions_per_second(arguments.dataset)
-    print(f"both cameras decoded: {ours:.0f} transitions/s (best of {REPEATS}, {os.cpu_count()} cores)")
-    if arguments.lerobot:
-        theirs = lerobot_transitions_per_second(arguments.lerobot, arguments.dataset)
-        print(
-            f"LeRobotDataset: {theirs:.0f} transitions/s; {ours / theirs:.1f} times as fast (aim {RATIO:g})"
-        )
+    compare(arguments.dataset, arguments.lerobot)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "set"
         write_synthetic(source)

@@ -14,6 +14,7 @@ from hil_rllib.data.lerobot_reader import open_dataset
 from hil_rllib.data.lerobot_writer import LeRobotWriter
 
 STEPS, SIZE = 6, 48
+ROUNDS = 12
 
 
 def actions_of(episode: int) -> np.ndarray:
@@ -43,37 +44,44 @@ def record_for_ever(root: Path, finished: Connection) -> None:
         finished.send_bytes(b"done")
 
 
-def killed_after(delay_s: float, root: Path) -> int:
-    """Records in a process of its own, kills that, and returns how many episodes it had finished."""
+def killed_after(delay_s: float | None, root: Path) -> tuple[int, float]:
+    """Records in a process of its own and kills that after the delay, or (None) after its first episode.
+
+    Returns how many episodes it had finished, and how long it ran [s].
+    """
     heard, said = processes.Pipe(duplex=False)
     child = processes.Process(target=record_for_ever, args=(root, said), daemon=True)
     child.start()
     said.close()
     assert heard.recv_bytes() == b"ready"
-    time.sleep(delay_s)
+    began, finished = time.monotonic(), 0
+    if delay_s is None:
+        heard.recv_bytes()
+        finished += 1
+    else:
+        time.sleep(delay_s)
+    ran_s = time.monotonic() - began
     child.kill()
     child.join()
     assert child.exitcode == -9, "the recording failed by itself"
-    finished = 0
     try:
         while heard.poll():
             heard.recv_bytes()
             finished += 1
     except (EOFError, OSError):  # all heard; the last word may be cut off
         pass
-    return finished
+    return finished, ran_s
 
 
 def test_every_finished_episode_survives_kills_at_random_moments(tmp_path: Path) -> None:
     root = tmp_path / "set"
     chance = random.Random(0)
-    kept = finished = rounds = 0
-    while rounds < 12 or kept < 6:
-        finished = kept + killed_after(chance.uniform(0.0, 0.3), root)
-        rounds += 1
-        assert rounds < 200, "the recorder is too slow to finish an episode"
-        if finished == 0 and not list(root.glob("meta/episodes/*/*.parquet")):
-            continue  # killed before the first
+    finished, episode_s = killed_after(None, root)
+    kept = len(open_dataset(str(root)))
+    assert finished <= kept <= finished + 1
+    for _ in range(ROUNDS):
+        delay_s = chance.uniform(0.0, 2.5 * episode_s)  # however slow the machine is
+        finished = kept + killed_after(delay_s, root)[0]
         dataset = open_dataset(str(root))
         kept = len(dataset)
         assert finished <= kept <= finished + 1  # the one being finished may have made it

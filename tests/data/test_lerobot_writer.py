@@ -154,8 +154,14 @@ def test_discarded_episode_leaves_no_trace(tmp_path: Path):
 
 def test_dataset_with_other_features_is_not_continued(tmp_path: Path):
     LeRobotWriter(tmp_path, cameras=("front",))
-    with pytest.raises(DatasetError, match="Record into another folder"):
+    with pytest.raises(DatasetError, match="Record into another folder") as error:
         LeRobotWriter(tmp_path, cameras=("front", "wrist"))
+    there, here = str(error.value).split("this recording has")  # both lists of features
+    assert "observation.images.front video(128, 128, 3)" in there
+    assert "observation.images.wrist" not in there
+    assert "observation.images.wrist video(128, 128, 3)" in here
+    with pytest.raises(DatasetError, match="at 10 frames a second; this recording at 20"):
+        LeRobotWriter(tmp_path, cameras=("front",), fps=20)
     with pytest.raises(DatasetError, match="'Stack'"):
         LeRobotWriter(tmp_path, cameras=("front",), task="Stack")
 
