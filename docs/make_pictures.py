@@ -75,8 +75,11 @@ def main() -> None:
             if start and end:
                 pygame.draw.line(view, colour, start, end, 5)
                 view.blit(font.render(text, True, colour), (end[0] + 6, end[1] - 26))
-        label(view, "cube: environment_state", project(base, camera, cube), (110, 60) if name == "front" else (40, -150))
-        label(view, "TCP: agent_pos[15:18]", project(base, camera, tcp), (140, -50) if name == "front" else (60, -60))
+        of_cube, of_tcp = (110, 60), (140, -50)  # [px] of the labels from their spots
+        if name == "wrist":
+            of_cube, of_tcp = (40, -150), (60, -60)
+        label(view, "cube: environment_state", project(base, camera, cube), of_cube)
+        label(view, "TCP: agent_pos[15:18]", project(base, camera, tcp), of_tcp)
         canvas.blit(font.render(TITLES[name], True, INK), (k * (SIZE + GAP) + 8, 10))
         canvas.blit(view, (k * (SIZE + GAP), HEAD))
     pygame.image.save(canvas, Path(__file__).with_name("cameras.png"))
