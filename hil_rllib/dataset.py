@@ -9,7 +9,6 @@
 DATASET is a local folder or a hub id, v2.1 or v3.0; what is written is v3.0. Exit code 0: all is well, or can
 be repaired; 1: `check` found what cannot be; 2: a dataset cannot be used, with the reason.
 """
-# ruff: noqa: T201  # a command-line entry point prints
 
 from __future__ import annotations
 
