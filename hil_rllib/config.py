@@ -36,6 +36,8 @@ Indices = Annotated[tuple[int, ...], Range(low=0), NotEmpty()]
 class RunSection:
     seed: Count = 0
     dir: Name = "runs/panda_sac"
+    algorithm: Literal["sac", "bc", "iql"] = "sac"  # bc, iql: RLlib's own, on the demonstrations alone
+    init_from: Name | None = None  # a run or checkpoint whose policy to begin with; skips the BC start
     mode: Literal["async", "lockstep"] = "async"  # lockstep: same seed, same run
 
 
@@ -101,6 +103,16 @@ class RunnersSection:
 
 
 @dataclass(frozen=True)
+class RecordSection:
+    """Episodes as LeRobot datasets with raw frames: `operator`, `autonomous_1`, … in `dir`."""
+
+    operator: bool = False  # of the operator's runner, whoever acts at a step
+    autonomous: bool = False  # of the runners the policy drives alone
+    dir: Name | None = None  # null: recordings/ in run.dir; a dataset that is there already is continued
+    task: Name = "Pick up the cube"  # in words, for policies that read
+
+
+@dataclass(frozen=True)
 class SACSection:
     batch_size: Annotated[int, Range(low=2)] = 256  # SAC, LeRobot
     utd_ratio: Annotated[float, Range(above=0, high=64)] = 2.0  # updates per env step; LeRobot
@@ -131,15 +143,38 @@ class SACSection:
 
 
 @dataclass(frozen=True)
+class OfflineSection:
+    """What `run.algorithm` bc and iql have in common; network sizes are those of `sac` and `encoder`."""
+
+    updates: Positive = 2000  # gradient updates, then the run ends
+    batch_size: Positive = 256  # as SAC's
+    lr: LearningRate = 3e-4  # of the policy; as SAC's
+    leave_out_idle: bool = True  # steps in which the person did nothing teach to stand still; OpenVLA
+
+
+@dataclass(frozen=True)
+class IQLSection:
+    """Implicit Q-learning, Kostrikov et al. 2022."""
+
+    expectile: Annotated[float, Range(above=0, high=0.999)] = 0.7  # IQL, locomotion
+    # Inverse temperature of the advantage weights; IQL has 3, RLlib 2.60 takes 1 at most (MARWIL's rule).
+    beta: Annotated[float, Range(above=0, high=1)] = 1.0
+    gamma: Annotated[float, Range(low=0, high=0.9999)] = 0.97  # as SAC's
+    tau: Annotated[float, Range(above=0, high=1)] = 0.005  # IQL
+    critic_lr: LearningRate = 3e-4  # IQL
+    value_lr: LearningRate = 3e-4  # IQL
+
+
+@dataclass(frozen=True)
 class EvaluationSection:
-    every_steps: Positive = 1000  # [env steps]
+    every_steps: Positive = 1000  # [env steps; updates where bc or iql learn]
     episodes: Positive = 20  # greedy
     seed: Count = 10_000  # apart from the run's own, so that training never saw these resets
 
 
 @dataclass(frozen=True)
 class CheckpointSection:
-    every_steps: Positive = 2000  # [env steps]; LeRobot
+    every_steps: Positive = 2000  # [env steps; updates where bc or iql learn]; LeRobot
     keep: Positive = 3
 
 
@@ -160,10 +195,20 @@ class Config:
     demos: DemosSection = field(default_factory=DemosSection)
     operator: OperatorSection = field(default_factory=OperatorSection)
     runners: RunnersSection = field(default_factory=RunnersSection)
+    record: RecordSection = field(default_factory=RecordSection)
     sac: SACSection = field(default_factory=SACSection)
+    offline: OfflineSection = field(default_factory=OfflineSection)
+    iql: IQLSection = field(default_factory=IQLSection)
     evaluation: EvaluationSection = field(default_factory=EvaluationSection)
     checkpoint: CheckpointSection = field(default_factory=CheckpointSection)
     stop: StopSection = field(default_factory=StopSection)
+
+    @property
+    def schedule(self) -> tuple[str, int]:
+        """What evaluations, checkpoints and the end count, a `hil/…` metric, and where the run ends."""
+        if self.run.algorithm == "sac":
+            return "env_steps", self.stop.env_steps
+        return "updates", self.offline.updates
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested values, lists in place of tuples."""
@@ -214,7 +259,21 @@ def _check(config: Config, origin: str) -> None:
     sac, demos, operator = config.sac, config.demos, config.operator
     no_demos = demos.source == "none"
     recorded_set = demos.source not in ("none", "scripted")
+    offline = config.run.algorithm != "sac"
     rules = [
+        (
+            offline and no_demos,
+            f"run.algorithm '{config.run.algorithm}' learns from demonstrations alone, but demos.source is "
+            "'none'. Name a source.",
+        ),
+        (
+            offline and (config.record.operator or config.record.autonomous),
+            f"record: run.algorithm '{config.run.algorithm}' has no runners to record. Set both to false.",
+        ),
+        (
+            config.record.autonomous and config.runners.autonomous == 0,
+            "record.autonomous needs runners.autonomous of 1 or more.",
+        ),
         (
             recorded_set and demos.frames == "recorded" and not config.env.image_obs,
             "demos.frames 'recorded' needs env.image_obs true: recorded frames do not tell the cube's place. "

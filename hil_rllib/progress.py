@@ -8,22 +8,24 @@ from typing import Any, TextIO
 
 from ray import tune
 
-from hil_rllib.config import Config, StopSection
+from hil_rllib.config import Config
 
 PLAIN_EVERY_S = 10.0  # [s] between lines where the output is no terminal
 
 
 class RunStopper(tune.Stopper):
-    """Ends the trial by `stop`'s rules or once `interrupted` is set; Tune then writes the last checkpoint."""
+    """Ends the trial by `stop`'s rules, at the last step or update of the config, or once `interrupted` is
+    set; Tune then writes the last checkpoint."""
 
-    def __init__(self, stop: StopSection) -> None:
-        self._stop = stop
+    def __init__(self, config: Config) -> None:
+        self._stop = config.stop
+        self._clock, self._end = config.schedule
         self.interrupted = False
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         passed = result.get("evaluation", {}).get("passed_in_row", 0)
         solved = self._stop.success is not None and passed >= self._stop.evaluations_in_row
-        return self.interrupted or solved or result["hil"]["env_steps"] >= self._stop.env_steps
+        return self.interrupted or solved or result["hil"][self._clock] >= self._end
 
     def stop_all(self) -> bool:
         return False
@@ -33,7 +35,8 @@ class ProgressLine(tune.Callback):
     """One live line on a terminal, a plain line every ten seconds otherwise, one line per evaluation."""
 
     def __init__(self, config: Config, stream: TextIO | None = None) -> None:
-        self._stop_at = config.stop.env_steps
+        self._clock, self._stop_at = config.schedule
+        self._unit = "step" if self._clock == "env_steps" else "update"
         self._stream = stream or sys.stdout
         self._live = self._stream.isatty()
         self._started = self._printed_at = time.monotonic()
@@ -43,10 +46,10 @@ class ProgressLine(tune.Callback):
         self, iteration: int, trials: list, trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
         evaluation = result.get("evaluation", {})
-        if evaluation.get("at_env_steps") not in (None, self._evaluated_at):
-            self._evaluated_at = evaluation["at_env_steps"]
+        if evaluation.get(f"at_{self._clock}") not in (None, self._evaluated_at):
+            self._evaluated_at = evaluation[f"at_{self._clock}"]
             self._write(
-                f"evaluation at step {int(evaluation['at_env_steps'])}: greedy success "
+                f"evaluation at {self._unit} {int(self._evaluated_at)}: greedy success "
                 f"{evaluation['success'] * evaluation['episodes']:.0f}/{int(evaluation['episodes'])}, "
                 f"{evaluation['episode_steps']:.0f} steps an episode",
                 keep=True,
@@ -63,10 +66,12 @@ class ProgressLine(tune.Callback):
         elapsed = int(time.monotonic() - self._started)
         parts = [
             f"{elapsed // 60}:{elapsed % 60:02d}",
-            f"step {int(hil['env_steps'])}/{self._stop_at}",
-            f"{hil['env_steps_per_s']:.1f} steps/s",
+            f"{self._unit} {int(hil[self._clock])}/{self._stop_at}",
+            *([f"{hil['env_steps_per_s']:.1f} steps/s"] if "env_steps_per_s" in hil else []),
             f"{hil['updates_per_s']:.1f} updates/s",
         ]
+        if self._clock == "updates":  # nobody acts
+            return " · ".join(parts)
         if "success_rate" in hil:
             parts += [f"success {hil['success_rate']:.0%}", f"human {hil['intervention_rate']:.0%}"]
         parts.append(f"human time {hil['human_seconds']:.0f} s")

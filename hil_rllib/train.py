@@ -23,11 +23,15 @@ from hil_rllib.devices import DeviceUnavailable, check_device, check_present
 from hil_rllib.devices.gamepad_maps import load_maps
 from hil_rllib.logs import quiet
 from hil_rllib.models.weights import find_weights
+from hil_rllib.offline.config import HILBCConfig, HILIQLConfig
 from hil_rllib.progress import ProgressLine, RunStopper
-from hil_rllib.sac.checkpoint import STATE_FILE
+from hil_rllib.sac.checkpoint import newest_checkpoint
 from hil_rllib.sac.config import OPERATOR_RESOURCE, HILSACConfig, build_env, demo_options, device_options
+from hil_rllib.sac.init_from import check_policy
+from hil_rllib.sac.recorder import check_datasets, recorded_episodes
 
 CONFIG_FILE, SUMMARY_FILE, TRIAL = "config.yaml", "summary.json", "trial"
+ALGORITHMS: dict[str, Any] = {"sac": HILSACConfig, "bc": HILBCConfig, "iql": HILIQLConfig}
 INTERRUPTED = 130  # exit status of a process ended by Ctrl-C
 
 
@@ -42,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         checkpoint = checkpoint_to_resume(run_dir, config) if args.resume else None
         if not args.resume:
             make_run_dir(run_dir)
-        ready = check_ingredients(config, run_dir)
+        ready = check_ingredients(config, run_dir, resumed=args.resume)
         (run_dir / CONFIG_FILE).write_text(config.to_yaml())  # last: only a run that can begin claims it
     except (ConfigError, DatasetError, DeviceUnavailable, HeadlessGLError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -83,18 +87,18 @@ def checkpoint_to_resume(run_dir: Path, config: Config) -> Path:
             f"--resume: {run_dir} was trained with another config: {'; '.join(differences)}. "
             "Give the values it was begun with, or a new run.dir."
         )
-    # By steps, not by name: Tune numbers the checkpoints of every session from 0.
-    states = list(run_dir.glob(f"{TRIAL}*/checkpoint_*/{STATE_FILE}"))
-    if not states:
+    checkpoint = newest_checkpoint(run_dir)
+    if checkpoint is None:
         raise ConfigError(f"--resume: {run_dir} has no checkpoint yet. Remove the folder and begin again.")
-    return max(states, key=lambda f: (json.loads(f.read_text())["env_steps"], f.stat().st_mtime)).parent
+    return checkpoint
 
 
 def config_differences(old: Config, new: Config) -> list[str]:
     """Keys that must not change between a checkpoint and what goes on from it, and did."""
-    free = {"run", "evaluation", "checkpoint", "stop", "operator", "runners"}
+    free = {"run", "evaluation", "checkpoint", "stop", "operator", "runners", "record"}
     before, after = old.to_dict(), new.to_dict()
-    return [
+    was, now = old.run.algorithm, new.run.algorithm
+    return [f"run.algorithm was {was!r}, now {now!r}"] * (was != now) + [
         f"{section}.{key} was {before[section][key]!r}, now {after[section][key]!r}"
         for section in before.keys() - free
         for key in before[section]
@@ -102,17 +106,19 @@ def config_differences(old: Config, new: Config) -> list[str]:
     ]
 
 
-def check_ingredients(config: Config, run_dir: Path) -> Config:
+def check_ingredients(config: Config, run_dir: Path, resumed: bool = False) -> Config:
     """Fail now, in plain words, over what would otherwise fail later in some worker process.
 
     Returns the config as the workers need it: the demonstrations as a folder on this machine, absolute paths.
     """
-    check_device(config.operator.device, **device_options(config))
-    if config.operator.controller_config is not None:
-        load_maps(config.operator.controller_config)
-    if "RAY_ADDRESS" not in os.environ:  # in a cluster the operator may sit at another machine
-        check_present(config.operator.device)
-    build_env(replace(config.env, image_obs=False)).close()
+    if config.run.algorithm == "sac":
+        check_operator(config)
+    init_from = config.run.init_from
+    if init_from is not None and not resumed:
+        init_from = str(check_policy(init_from, config))
+    env = build_env(replace(config.env, image_obs=False))
+    check_datasets(config, env)
+    env.close()
     if config.env.image_obs:
         require_headless_gl()
         if config.encoder.weights != "random":
@@ -120,9 +126,22 @@ def check_ingredients(config: Config, run_dir: Path) -> Config:
     source = config.demos.source
     if source != "none":
         source = str(load_demos(source, **demo_options(config)).source)
+    folder = config.record.dir
     return replace(
-        config, run=replace(config.run, dir=str(run_dir)), demos=replace(config.demos, source=source)
+        config,
+        run=replace(config.run, dir=str(run_dir), init_from=init_from),
+        demos=replace(config.demos, source=source),
+        record=replace(config.record, dir=folder and str(Path(folder).resolve())),
     )
+
+
+def check_operator(config: Config) -> None:
+    """Raises where the input device cannot be used: unknown, not here, or with a bad map of its buttons."""
+    check_device(config.operator.device, **device_options(config))
+    if config.operator.controller_config is not None:
+        load_maps(config.operator.controller_config)
+    if "RAY_ADDRESS" not in os.environ:  # in a cluster the operator may sit at another machine
+        check_present(config.operator.device)
 
 
 def train(config: Config, run_dir: Path, checkpoint: Path | None, started: float) -> int:
@@ -130,14 +149,14 @@ def train(config: Config, run_dir: Path, checkpoint: Path | None, started: float
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # our progress line, not Tune's table
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # ours lets the trial end with a checkpoint
     start_ray(config)
-    algorithm = HILSACConfig.from_config(config)
+    algorithm = ALGORITHMS[config.run.algorithm].from_config(config)
     algorithm.restore_from = str(checkpoint) if checkpoint else None
 
     # A folder per session, so that none overwrites another's checkpoints; their curves join at the env step.
     sessions = len(list(run_dir.glob(f"{TRIAL}*")))
     session = f"{TRIAL}_{sessions + 1}" if sessions else TRIAL
 
-    stopper = RunStopper(config.stop)
+    stopper = RunStopper(config)
     progress = ProgressLine(config)
     previous = signal.getsignal(signal.SIGINT)
 
@@ -172,6 +191,8 @@ def train(config: Config, run_dir: Path, checkpoint: Path | None, started: float
         print(f"error: training failed: {result.error}", file=sys.stderr)
         return 1
     summary = summarise(result.metrics, config, time.monotonic() - started)
+    if recorded := recorded_episodes(config):
+        summary["recorded_episodes"] = recorded
     (run_dir / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + "\n")
     print(json.dumps(summary, indent=2))
     return INTERRUPTED if stopper.interrupted else 0
@@ -191,14 +212,16 @@ def start_ray(config: Config) -> None:
 def summarise(metrics: dict[str, Any], config: Config, seconds: float) -> dict[str, Any]:
     """What came of the run, from Tune's last result. seconds: of this process, set-up included."""
     hil, evaluation = metrics["hil"], metrics.get("evaluation", {})
+    at = f"at_{config.schedule[0]}"
     return {
+        "algorithm": config.run.algorithm,
         "env_steps": int(hil["env_steps"]),
         "updates": int(hil["updates"]),
         "seconds": round(seconds, 1),
         "human_seconds": round(hil["human_seconds"], 1),
         "greedy_success": evaluation.get("success"),
         "greedy_episodes": evaluation.get("episodes"),
-        "greedy_at_env_steps": evaluation.get("at_env_steps"),
+        f"greedy_{at}": evaluation.get(at),
         "seed": config.run.seed,
     }
 

@@ -68,6 +68,7 @@ class InterventionConnector(ConnectorV2):
         # action is discarded, so nobody is asked for one.
         if self._guard is not None and episodes[0].is_reset:
             command = self._intervention(episodes[0].id_)
+            self._env.declare(intervening=command is not None)
             if command is not None:
                 key = next(iter(actions))
                 actions[key] = [np.clip(command.module_action(), -1.0, 1.0)]

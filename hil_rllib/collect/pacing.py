@@ -12,7 +12,7 @@ from typing import Any
 
 import gymnasium
 
-from hil_rllib.contract import RERECORD, SUCCESS, EpisodeEnd
+from hil_rllib.contract import IS_INTERVENTION, RERECORD, SUCCESS, EpisodeEnd
 
 logger = logging.getLogger(__name__)
 
@@ -81,11 +81,16 @@ class OperatorWrapper(gymnasium.Wrapper):
         self._deadline = 0.0
         self._previous_end = 0.0
         self._end = EpisodeEnd.NONE
+        self._intervening = False
         self._on_close: list[Callable[[], None]] = []
 
     def request_end(self, end: EpisodeEnd) -> None:
         """End the episode with the next step; of several requests before it the last one counts."""
         self._end = end
+
+    def declare(self, intervening: bool) -> None:
+        """Say whether a person's action is executed in the next step; its info will tell."""
+        self._intervening = intervening
 
     def on_close(self, callback: Callable[[], None]) -> None:
         """Call `callback` when the env is closed: for what lives exactly as long, such as a device."""
@@ -103,7 +108,7 @@ class OperatorWrapper(gymnasium.Wrapper):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Step, apply the operator's verdict, wait for the deadline."""
         observation, reward, terminated, truncated, info = self.env.step(action)
-        info = dict(info)
+        info = {**info, IS_INTERVENTION: float(self._intervening)}
         end, self._end = self._end, EpisodeEnd.NONE
         if end in (EpisodeEnd.SUCCESS, EpisodeEnd.FAILURE):
             # The person's word outweighs the env's reward and any time limit met at the same step.

@@ -100,13 +100,14 @@ class Statistics:
 
 @dataclass
 class Evaluations:
-    """Greedy evaluations so far, and whether they end the run."""
+    """Greedy evaluations so far, and whether they end the run. clock: what the run's schedule counts."""
 
     passed_in_row: int = 0
     latest: dict[str, float] = field(default_factory=dict)  # `evaluation/…`, repeated until the next
+    clock: str = "env_steps"
 
-    def add(self, results: Sequence[Any], at_steps: int, target: float | None) -> None:
-        """Take in one evaluation. results: `EpisodeResult`s; target: stop.success."""
+    def add(self, results: Sequence[Any], at: int, target: float | None) -> None:
+        """Take in one evaluation. results: `EpisodeResult`s; at: by the clock; target: stop.success."""
         success = float(np.mean([r.success for r in results]))
         reached = target is not None and success >= target
         self.passed_in_row = self.passed_in_row + 1 if reached else 0
@@ -116,6 +117,6 @@ class Evaluations:
             "episode_steps": float(np.mean([r.steps for r in results])),
             "reward": float(np.mean([r.reward for r in results])),
             "penalty": float(np.mean([r.penalty for r in results])),
-            "at_env_steps": at_steps,  # the weights are those of this step
+            f"at_{self.clock}": at,  # whose weights these are
             "passed_in_row": self.passed_in_row,
         }

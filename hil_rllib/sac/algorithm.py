@@ -29,7 +29,9 @@ from hil_rllib.sac.checkpoint import restore_run, save_run
 from hil_rllib.sac.config import OPERATOR_RESOURCE, HILSACConfig
 from hil_rllib.sac.demos import demo_fragments
 from hil_rllib.sac.evaluation import Evaluator
+from hil_rllib.sac.init_from import load_policy
 from hil_rllib.sac.machine import keep_freed_memory, learner_threads
+from hil_rllib.sac.recorder import dataset_names, recordings_dir, start_writer
 from hil_rllib.sac.staging import Staging
 
 logger = logging.getLogger(__name__)
@@ -150,7 +152,7 @@ class HILSAC(SAC):
                     logger.warning("An evaluation was lost with its process; making it again.")
                     self._evaluate_when_due(now=True)
                     return
-                # Cloning alone, before the first step, is reported but does not end a run.
+                # What it starts from, before the first step, is reported but does not end a run.
                 target = self.hil.stop.success if self._evaluated_at else None
                 self.evaluations.add(results, self._evaluated_at, target)
 
@@ -186,13 +188,13 @@ class HILSAC(SAC):
         self._block = max(1, int(hil.sac.utd_ratio))
         self._blocks_per_push = max(1, hil.sac.weight_push_every // self._block)
 
-        operator = self.config.operator()
+        self._writers: list[Any] = []  # handles; an actor lives as long as one is held
+        operator = self.config.operator(self._start_writers("operator"))
         paced = operator.env_config["operator_hz"] is not None
         groups = [Group("operator", self._make_runners(operator, hil.runners.autonomous), realtime=paced)]
         if hil.runners.autonomous:
-            groups.append(
-                Group("autonomous", self._make_runners(self.config.autonomous(), 0), realtime=False)
-            )
+            autonomous = self.config.autonomous(self._start_writers("autonomous"))
+            groups.append(Group("autonomous", self._make_runners(autonomous, 0), realtime=False))
         # Fragments that may be under way on the runners before the learner counts as behind.
         self._slack = 2 * hil.runners.fragment * (1 + hil.runners.autonomous) * hil.sac.utd_ratio
         self.collector = Collector(groups, self.lockstep)
@@ -205,6 +207,8 @@ class HILSAC(SAC):
         if self.config.restore_from:
             self.restore_from_path(self.config.restore_from)
         else:
+            if hil.run.init_from:
+                load_policy(self.learner_group._learner._policy, Path(hil.run.init_from))
             self._load_demos()
 
     def _make_runners(self, config: AlgorithmConfig, bundles_before: int) -> RunnerGroup:
@@ -218,23 +222,39 @@ class HILSAC(SAC):
             pg_offset=bundles_before,
         )
 
+    def _start_writers(self, group: str) -> list[str]:
+        """Names of the actors that write down the group's episodes, one for each runner, if they are."""
+        hil = self.hil
+        if not getattr(hil.record, group):
+            return []
+        first, count = (0, hil.runners.autonomous) if group == "autonomous" else (hil.runners.autonomous, 1)
+        names = dataset_names(group, count)
+        started = [
+            start_writer(recordings_dir(hil) / name, hil.record.task, bundle=first + i + 1)
+            for i, name in enumerate(names)
+        ]
+        self._writers += [handle for _, handle in started]
+        return [name for name, _ in started]
+
     def _load_demos(self) -> None:
         """Drain the offline input into the demo ring, then the optional behaviour-cloning start."""
         if self.offline_data is not None:
             for fragment in demo_fragments(self.offline_data, self.hil):
                 self.demo.add(fragment)
-        for _ in announced("Cloning the demonstrations", self.hil.sac.bc_start_updates):
+        begun = self.hil.run.init_from is not None
+        for _ in announced("Cloning the demonstrations", 0 if begun else self.hil.sac.bc_start_updates):
             self._learn(1, cloning=True)
         for _ in announced("Warming up the critics", self.hil.sac.critic_warmup_updates):
             self._learn(1, train_actor=False)
         self._push_weights()
-        if self.hil.sac.bc_start_updates:
+        if begun or self.hil.sac.bc_start_updates:
             self._evaluate_when_due(now=True)
 
     def cleanup(self) -> None:
         for group in self.collector.groups:
             group.runners.stop()
-        ray.kill(self.evaluator)
+        for actor in (self.evaluator, *self._writers):  # runners close after their last episode is written
+            ray.kill(actor)
         super().cleanup()
 
     def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hil_rllib.collect.statistics import Evaluations
+from hil_rllib.config import Config
 from hil_rllib.data.replay_store import load_ring, save_ring
 
 if TYPE_CHECKING:
@@ -31,10 +32,8 @@ def save_run(algorithm: HILSAC, checkpoint: Path) -> None:
     for name in RINGS:
         saved = algorithm.saved_rings.get(name)
         algorithm.saved_rings[name] = save_ring(getattr(algorithm, name), replay, name, saved)
-    torch.save(torch.get_rng_state(), checkpoint / RANDOM_FILE)
+    save_random(checkpoint)
     state: dict[str, Any] = {
-        "version": VERSION,
-        "config": algorithm.hil.to_dict(),
         "replay": str(replay),
         "rings": algorithm.saved_rings,
         "sampler": algorithm.mix.rng.bit_generator.state,
@@ -42,7 +41,7 @@ def save_run(algorithm: HILSAC, checkpoint: Path) -> None:
         "evaluations": vars(algorithm.evaluations),
         **{name: getattr(algorithm, name) for name in COUNTERS},
     }
-    (checkpoint / STATE_FILE).write_text(json.dumps(state, indent=1))
+    write_state(checkpoint, algorithm.hil, state)
 
 
 def restore_run(algorithm: HILSAC, checkpoint: Path) -> None:
@@ -59,7 +58,33 @@ def restore_run(algorithm: HILSAC, checkpoint: Path) -> None:
     algorithm.evaluations = Evaluations(**state["evaluations"])
     for name in COUNTERS:
         setattr(algorithm, name, state[name])
+    restore_random(checkpoint)
+
+
+def save_random(checkpoint: Path) -> None:
+    """Torch's random state."""
+    torch.save(torch.get_rng_state(), checkpoint / RANDOM_FILE)
+
+
+def restore_random(checkpoint: Path) -> None:
     torch.set_rng_state(torch.load(checkpoint / RANDOM_FILE, weights_only=True))
+
+
+def write_state(checkpoint: Path, hil: Config, state: dict[str, Any]) -> None:
+    """Our part of a checkpoint, with what it was made by; `read_state` reads it."""
+    state = {"version": VERSION, "config": hil.to_dict(), **state}
+    (checkpoint / STATE_FILE).write_text(json.dumps(state, indent=1))
+
+
+def newest_checkpoint(run_dir: Path) -> Path | None:
+    """That of a run's checkpoints which saw most steps or updates: Tune numbers every session's from 0."""
+
+    def progress(file: Path) -> tuple[int, int, float]:
+        state = json.loads(file.read_text())
+        return state.get("env_steps", 0), state.get("updates", 0), file.stat().st_mtime
+
+    states = list(run_dir.glob(f"*/checkpoint_*/{STATE_FILE}"))
+    return max(states, key=progress).parent if states else None
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:

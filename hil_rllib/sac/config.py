@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,11 +16,13 @@ from ray.tune.registry import register_env
 from hil_rllib.collect.encode import EncodeFrames
 from hil_rllib.collect.intervention import InterventionConnector, is_realtime, operator_connector
 from hil_rllib.collect.pacing import OperatorWrapper, claim_priority
+from hil_rllib.collect.recording import RecordingWrapper
 from hil_rllib.config import Config, EnvSection
 from hil_rllib.contract import ACTION_DIM
 from hil_rllib.data.offline_input import LeRobotOfflineData
 from hil_rllib.sac.learner import HILSACLearner
 from hil_rllib.sac.module import HILSACModule
+from hil_rllib.sac.recorder import Outbox
 
 OPERATOR_RESOURCE = "operator"  # Ray resource of the machine where the person sits
 LOCKSTEP_REPORT_STEPS = 50  # [env steps] between reports in lockstep; otherwise there is one a second
@@ -79,9 +82,13 @@ class HILSACConfig(SACConfig):
             )
         return config
 
-    def autonomous(self) -> AlgorithmConfig:
-        """The configuration of the runners that the policy drives alone."""
+    def autonomous(self, writers: Sequence[str] = ()) -> AlgorithmConfig:
+        """The configuration of the runners that the policy drives alone.
+
+        writers: names of their `recorder.EpisodeWriter`s, one each, or none.
+        """
         config = self.copy(copy_frozen=False)
+        config.environment(env_config={"hil_env": self.hil.env, "writers": list(writers)})
         config.env_runners(
             num_env_runners=self.hil.runners.autonomous,
             num_envs_per_env_runner=self.hil.runners.envs_per_runner,
@@ -89,8 +96,11 @@ class HILSACConfig(SACConfig):
         )
         return config
 
-    def operator(self) -> AlgorithmConfig:
-        """The configuration of the operator's runner group: one runner, bound to the input device."""
+    def operator(self, writers: Sequence[str] = ()) -> AlgorithmConfig:
+        """The configuration of the operator's runner group: one runner, bound to the input device.
+
+        writers: the name of its `recorder.EpisodeWriter`, if it is recorded.
+        """
         hil = self.hil
         realtime = hil.operator.realtime or is_realtime(hil.operator.device)
         config = self.copy(copy_frozen=False)
@@ -108,7 +118,8 @@ class HILSACConfig(SACConfig):
             ),
         )
         hz = hil.operator.hz if realtime else None
-        config.environment(env_config={"hil_env": hil.env, "operator_hz": hz, "operator": True})
+        env_config = {"hil_env": hil.env, "operator_hz": hz, "operator": True, "writers": list(writers)}
+        config.environment(env_config=env_config)
         config.debugging(seed=hil.run.seed + 1_000_000)  # apart from the autonomous runners' seeds
         return config
 
@@ -116,28 +127,39 @@ class HILSACConfig(SACConfig):
         return HILSACLearner
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
-        encoder, sac = self.hil.encoder, self.hil.sac
-        model_config = {
-            "latent_dim": encoder.latent_dim,
-            "embeddings_per_channel": encoder.embeddings_per_channel,
-            "dropout": encoder.dropout,
-            "weights": encoder.weights,
-            "seed": self.hil.run.seed,
-            "hidden": tuple(sac.hidden),
-            "num_critics": sac.num_critics,
-            "initial_temperature": sac.initial_temperature,
-        }
-        return RLModuleSpec(module_class=HILSACModule, model_config=model_config)
+        sac = self.hil.sac
+        own = {"num_critics": sac.num_critics, "initial_temperature": sac.initial_temperature}
+        return RLModuleSpec(module_class=HILSACModule, model_config=policy_config(self.hil) | own)
+
+
+def policy_config(hil: Config) -> dict[str, Any]:
+    """`HybridPolicy`'s model_config."""
+    return {
+        "latent_dim": hil.encoder.latent_dim,
+        "embeddings_per_channel": hil.encoder.embeddings_per_channel,
+        "dropout": hil.encoder.dropout,
+        "weights": hil.encoder.weights,
+        "seed": hil.run.seed,
+        "hidden": tuple(hil.sac.hidden),
+    }
 
 
 def make_env(env_config: Any) -> gym.Env:
-    """RLlib's env creator. env_config: `hil_env` (EnvSection), and for the operator's env its pacing."""
-    if not env_config.get("operator"):
-        return build_env(env_config["hil_env"])
-    hz = env_config["operator_hz"]
+    """RLlib's env creator, in a runner.
+
+    env_config: `hil_env` (EnvSection), for the operator's env its pacing, where episodes are recorded the
+    names of the group's `writers`, one for each runner in order.
+    """
+    hz = env_config.get("operator_hz")
     if hz is not None:
         claim_priority()  # before the env is made: the renderer's threads inherit it
-    return OperatorWrapper(build_env(env_config["hil_env"]), hz=hz)
+    env = build_env(env_config["hil_env"])
+    if env_config.get("operator"):
+        env = OperatorWrapper(env, hz=hz)
+    if env_config.get("writers"):
+        writer = env_config["writers"][env_config.worker_index - 1]
+        env = RecordingWrapper(env, Outbox(writer, realtime=hz is not None))
+    return env
 
 
 def build_env(cfg: EnvSection) -> gym.Env:

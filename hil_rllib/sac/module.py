@@ -1,4 +1,4 @@
-"""The policy and value networks as one RLModule.
+"""The policy, and with it SAC's value networks, as one RLModule.
 
 The action is hybrid: continuous motion (3) by a tanh Gaussian, the gripper by a 3-way Q head whose
 argmax is executed. `Columns.ACTIONS` is their concatenation in module space, gripper index minus one.
@@ -10,7 +10,7 @@ Observations carry either `features` (frozen encoder, run once per step in the r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -26,7 +26,6 @@ from hil_rllib.models.encoder import load_encoder
 from hil_rllib.models.heads import Critics, GaussianActor, ObservationHead, gripper_head, squashed_sample
 
 ACTING = ("encoder", "actor", "gripper")
-AVERAGED = (*ACTING, "critics")  # networks with a target: their exponential average
 
 T = TypeVar("T")
 
@@ -58,11 +57,23 @@ class TrunkAndHead(nn.Module):
         return self.head(obs)
 
 
-class HILSACModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
-    """model_config keys: latent_dim, embeddings_per_channel, dropout, hidden, num_critics,
-    initial_temperature, and for a trainable encoder its `weights` and `seed`."""
+class HybridPolicy(TorchRLModule, InferenceOnlyAPI):
+    """What acts, whatever algorithm trains it: observation head, motion actor, gripper head.
+
+    model_config keys: latent_dim, embeddings_per_channel, dropout, hidden, and for a trainable encoder its
+    `weights` and `seed`.
+    """
+
+    averaged: ClassVar[tuple[str, ...]] = ACTING  # networks with a target: their exponential average
 
     def setup(self) -> None:
+        cfg = self.model_config
+        self.encoder = self.make_encoder()
+        self.actor = GaussianActor(self.encoder.out_dim, cfg["hidden"], MOTION_DIM)
+        self.gripper = gripper_head(self.encoder.out_dim, cfg["hidden"])
+
+    def make_encoder(self) -> TrunkAndHead:
+        """Observation → latent, for the observations of this module's space."""
         cfg = self.model_config
         spaces = self.observation_space.spaces
         trunk = load_encoder(cfg["weights"], seed=cfg["seed"]) if "pixels" in spaces else None
@@ -73,15 +84,7 @@ class HILSACModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
             per_channel=cfg["embeddings_per_channel"],
             dropout=cfg["dropout"],
         )
-        self.encoder = TrunkAndHead(head, trunk)
-        self.actor = GaussianActor(head.out_dim, cfg["hidden"], MOTION_DIM)
-        self.gripper = gripper_head(head.out_dim, cfg["hidden"])
-        if not self.inference_only:
-            self.critics = Critics(cfg["num_critics"], head.out_dim + MOTION_DIM, cfg["hidden"])
-            # A parameter of the module, so that checkpoints hold the temperature.
-            self.log_alpha = nn.Parameter(torch.tensor(float(cfg["initial_temperature"])).log())
-
-    # -- acting ------------------------------------------------------------------------------------
+        return TrunkAndHead(head, trunk)
 
     def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
         return self._act(batch, explore=False)
@@ -98,7 +101,33 @@ class HILSACModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
         choice = self.gripper(latent).argmax(-1, keepdim=True)
         return {Columns.ACTIONS: torch.cat([motion, (choice - int(Gripper.HOLD)).float()], -1)}
 
-    # -- RLlib's interfaces ------------------------------------------------------------------------
+    def get_non_inference_attributes(self) -> list[str]:
+        return [f"target_{name}" for name in self.averaged]
+
+    def make_target_networks(self) -> None:
+        for name in self.averaged:
+            setattr(self, f"target_{name}", make_target_network(getattr(self, name)))
+
+    def get_target_network_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        return [(getattr(self, name), getattr(self, f"target_{name}")) for name in self.averaged]
+
+    def acting_state(self) -> dict[str, NDArray[np.float32]]:
+        """The state of the inference-only module that acts: a copy of the averaged weights."""
+        return {name: value.cpu().numpy().copy() for name, value in acting_part(self.state_dict()).items()}
+
+
+class HILSACModule(HybridPolicy, TargetNetworkAPI, QNetAPI):
+    """The policy with SAC's critics and temperature. model_config: also num_critics, initial_temperature."""
+
+    averaged = (*ACTING, "critics")
+
+    def setup(self) -> None:
+        super().setup()
+        if not self.inference_only:
+            cfg = self.model_config
+            self.critics = Critics(cfg["num_critics"], self.encoder.out_dim + MOTION_DIM, cfg["hidden"])
+            # A parameter of the module, so that checkpoints hold the temperature.
+            self.log_alpha = nn.Parameter(torch.tensor(float(cfg["initial_temperature"])).log())
 
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
         """Q-values (E, B) of the batch's actions and a fresh policy sample; RLlib's generic entry.
@@ -111,18 +140,7 @@ class HILSACModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
         return {"q": q, Columns.ACTIONS: motion, Columns.ACTION_LOGP: log_prob}
 
     def get_non_inference_attributes(self) -> list[str]:
-        return ["critics", "log_alpha", *(f"target_{name}" for name in AVERAGED)]
-
-    def make_target_networks(self) -> None:
-        for name in AVERAGED:
-            setattr(self, f"target_{name}", make_target_network(getattr(self, name)))
-
-    def get_target_network_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
-        return [(getattr(self, name), getattr(self, f"target_{name}")) for name in AVERAGED]
-
-    def acting_state(self) -> dict[str, NDArray[np.float32]]:
-        """The state of the inference-only module that acts: a copy of the averaged weights."""
-        return {name: value.cpu().numpy().copy() for name, value in acting_part(self.state_dict()).items()}
+        return ["critics", "log_alpha", *super().get_non_inference_attributes()]
 
     def compute_q_values(self, batch: dict[str, Any]) -> Tensor:
         """Pessimistic value (B,) of the batch's motions."""

@@ -14,6 +14,7 @@ import argparse
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,8 @@ class Recorder(Statistics):
         self.intervals_ms += [info[STEP_INTERVAL_MS] for info in episode.get_infos()[1:]]
 
 
-def built(run_dir: str, render_quality: str) -> HILSAC:
-    """The run, once the operator's first steps have arrived."""
+def built(run_dir: str, render_quality: str, extra: Sequence[str] = ()) -> HILSAC:
+    """The run, once the operator's first steps have arrived. extra: overrides."""
     overrides = [
         f"run.dir={run_dir}",
         f"env.render_quality={render_quality}",
@@ -56,6 +57,7 @@ def built(run_dir: str, render_quality: str) -> HILSAC:
         "evaluation.every_steps=10",
         "evaluation.episodes=3",
         "sac.learning_starts=0",
+        *extra,
     ]
     algorithm = build("panda_sac.yaml", STORED, overrides)
     os.nice(RAYS_NICENESS)  # after its helpers are started, which Ray sets itself

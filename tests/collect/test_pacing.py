@@ -13,7 +13,7 @@ import pytest
 from gymnasium import spaces
 
 from hil_rllib.collect.pacing import STEP_INTERVAL_MS, OperatorWrapper, claim_priority
-from hil_rllib.contract import RERECORD, SUCCESS, EpisodeEnd
+from hil_rllib.contract import IS_INTERVENTION, RERECORD, SUCCESS, EpisodeEnd
 
 
 class FakeTime:
@@ -131,7 +131,7 @@ def test_verdict_of_the_operator(end, reward, terminated, truncated, said):
     _, *result, info = env.step(None)
     assert result == [reward, terminated, truncated]
     info.pop(STEP_INTERVAL_MS)
-    assert info == {"own": 1, **said}
+    assert info == {"own": 1, IS_INTERVENTION: 0.0, **said}
 
 
 def test_a_verdict_does_not_reach_into_the_next_episode():

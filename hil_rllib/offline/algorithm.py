@@ -1,0 +1,158 @@
+"""RLlib's BC and IQL with this project's schedule: greedy evaluations, reports, checkpoints, by updates."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.algorithms.bc import BC
+from ray.rllib.algorithms.iql import IQL
+from ray.rllib.algorithms.marwil import MARWIL
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.utils.checkpoints import Checkpointable
+from ray.tune.result import SHOULD_CHECKPOINT, TIMESTEPS_TOTAL
+
+from hil_rllib.collect.statistics import Evaluations
+from hil_rllib.offline.config import HILBCConfig, HILIQLConfig
+from hil_rllib.sac.checkpoint import read_state, restore_random, save_random, write_state
+from hil_rllib.sac.evaluation import Evaluator
+from hil_rllib.sac.init_from import load_policy
+from hil_rllib.sac.machine import keep_freed_memory, learner_threads
+from hil_rllib.sac.update import move_targets
+
+REPORT_EVERY = 20  # [updates]
+
+
+class OfflineRun(MARWIL):
+    """What both algorithms, which RLlib derives from MARWIL, get here; the update is RLlib's own.
+
+    Nobody waits here, so an evaluation is waited for: what ends a run are the weights that it then saves.
+    """
+
+    config: HILBCConfig | HILIQLConfig
+    evaluator: Any  # handle of the Ray actor
+    updates: int
+
+    def setup(self, config: AlgorithmConfig) -> None:
+        torch.manual_seed(self.config.hil.run.seed)
+        torch.set_num_threads(learner_threads())
+        keep_freed_memory()
+        super().setup(config)
+        self.hil = hil = self.config.hil
+        self.updates, self.evaluations = 0, Evaluations(clock="updates")
+        self._clock = (time.monotonic(), 0)
+        if not hasattr(self._policy, "target_actor"):
+            self._policy.make_target_networks()
+        self._policy.set_gripper_prior(torch.from_numpy(self.offline_data.gripper_counts()))
+        spaces = {DEFAULT_MODULE_ID: (self.config.observation_space, self.config.action_space)}
+        spec = self.config.get_rl_module_spec(spaces=spaces, inference_only=True)
+        self.evaluator = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Evaluator).remote(
+            hil, spec
+        )
+        if self.config.restore_from:
+            self.restore_from_path(self.config.restore_from)
+        elif hil.run.init_from:
+            load_policy(self._policy, Path(hil.run.init_from))
+
+    def training_step(self) -> None:
+        """Updates up to the next report, which falls on every evaluation, checkpoint and the end."""
+        hil = self.hil
+        stops = (REPORT_EVERY, hil.evaluation.every_steps, hil.checkpoint.every_steps, hil.offline.updates)
+        while True:
+            super().training_step()
+            self.updates += 1
+            self.average()
+            if any(self.updates % every == 0 for every in stops):
+                break
+        if self.updates % hil.evaluation.every_steps == 0 or self.updates == hil.offline.updates:
+            self.evaluate_greedily()
+        self._log()
+
+    def average(self) -> None:
+        """Move the averages, which act, a step towards the weights, if the learner has not done so."""
+
+    def evaluate_greedily(self) -> None:
+        """Run the greedy episodes of `evaluation` with the averaged weights."""
+        results = ray.get(self.evaluator.run.remote(self._policy.acting_state()))
+        self.evaluations.add(results, self.updates, self.hil.stop.success)
+
+    def step(self) -> dict[str, Any]:
+        result = super().step()
+        result[TIMESTEPS_TOTAL] = self.updates  # TensorBoard's horizontal axis
+        if self.updates % self.hil.checkpoint.every_steps == 0:
+            result[SHOULD_CHECKPOINT] = True
+        return result
+
+    def cleanup(self) -> None:
+        ray.kill(self.evaluator)
+        super().cleanup()
+
+    def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
+        path = super().save_to_path(path, **kwargs)
+        save_random(Path(path))
+        state = {
+            "env_steps": 0,
+            "updates": self.updates,
+            "sampler": self.offline_data.rng.bit_generator.state,
+            "evaluations": vars(self.evaluations),
+        }
+        write_state(Path(path), self.hil, state)
+        return path
+
+    def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
+        # Past `Algorithm`'s, which goes on to give the weights to env runners; here are none.
+        Checkpointable.restore_from_path(self, path, *args, **kwargs)
+        state = read_state(Path(path))
+        self.updates = state["updates"]
+        self.offline_data.rng.bit_generator.state = state["sampler"]
+        self.evaluations = Evaluations(**state["evaluations"])
+        self._clock = (time.monotonic(), self.updates)
+        restore_random(Path(path))
+
+    @property
+    def _policy(self) -> Any:
+        return self.learner_group._learner.module[DEFAULT_MODULE_ID].unwrapped()
+
+    def _log(self) -> None:
+        before, updates = self._clock
+        self._clock = (time.monotonic(), self.updates)
+        values = {
+            "env_steps": 0,
+            "updates": self.updates,
+            "updates_per_s": (self.updates - updates) / max(1e-6, self._clock[0] - before),
+            "human_seconds": 0.0,  # in this run; theirs are in the demonstrations
+            "demo_ring": len(self.offline_data.ring),  # transitions drawn from
+        }
+        for section, named in (("hil", values), ("evaluation", self.evaluations.latest)):
+            for name, value in named.items():
+                self.metrics.log_value((section, name), value, window=1)
+
+
+class HILBC(OfflineRun, BC):
+    """Behaviour cloning: -log π of the demonstrated actions, by RLlib's own loss."""
+
+    def average(self) -> None:
+        """Over the last tenth of the updates, and not over more than 1/τ of them."""
+        move_targets(self._policy, max(self.hil.sac.tau, 10 / (10 + self.updates)))
+
+    @classmethod
+    def get_default_config(cls) -> HILBCConfig:
+        return HILBCConfig()
+
+
+class HILIQL(OfflineRun, IQL):
+    """Implicit Q-learning: -log π weighted by exp(β·advantage), by RLlib's own losses and averages.
+
+    Of RLlib's two offline algorithms with values this one, not CQL: CQL rates actions drawn from the policy
+    and at random, and wants their densities in one continuous space, where our gripper is a choice of three.
+    IQL rates only what the data did. (And CQL's `training_step` in Ray 2.60 passes a batch as an iterator, so
+    with a local learner it runs only through RLlib's slower streams.)
+    """
+
+    @classmethod
+    def get_default_config(cls) -> HILIQLConfig:
+        return HILIQLConfig()

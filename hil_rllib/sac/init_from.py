@@ -1,0 +1,86 @@
+"""`run.init_from`: the policy of an earlier run, whichever algorithm trained it, to begin with."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+from ray.rllib.utils.torch_utils import convert_to_torch_tensor
+
+from hil_rllib.config import Config, ConfigError
+from hil_rllib.sac.checkpoint import STATE_FILE, newest_checkpoint, read_state
+from hil_rllib.sac.module import ACTING, HybridPolicy, acting_part
+
+# Where RLlib's checkpoints hold the module.
+MODULE_FILE = Path("learner_group/learner/rl_module/default_policy/module_state.pkl")
+POLICY_KEYS = ("env.image_obs", "encoder.latent_dim", "sac.hidden")  # what a policy's shape depends on
+CAMERA_KEYS = ("encoder.frozen", "encoder.embeddings_per_channel", "encoder.weights")
+
+
+def find_policy(where: str) -> Path:
+    """The checkpoint that a checkpoint's or a run's folder stands for. Raises ConfigError."""
+    path = Path(where).expanduser().resolve()
+    if (path / STATE_FILE).is_file():
+        return path
+    checkpoint = newest_checkpoint(path) if path.is_dir() else None
+    if checkpoint is None:
+        what = "has no checkpoint in it" if path.is_dir() else "is no folder"
+        raise ConfigError(
+            f"run.init_from: {path} {what}. Name a run's folder (run.dir) or one checkpoint of it."
+        )
+    return checkpoint
+
+
+def check_policy(where: str, config: Config) -> Path:
+    """The checkpoint, if a run of `config` can begin with its policy. Raises ConfigError."""
+    checkpoint = find_policy(where)
+    try:
+        before = read_state(checkpoint)["config"]
+    except ValueError as error:
+        raise ConfigError(f"run.init_from: {error}") from None
+    now = config.to_dict()
+    keys = [*POLICY_KEYS, *(CAMERA_KEYS if config.env.image_obs else ())]
+    if config.env.image_obs and not config.encoder.frozen:
+        keys.remove("encoder.weights")  # they come with the policy
+    elif config.env.image_obs and config.encoder.weights == "random":
+        keys.append("run.seed")  # which draws them
+    differences = [
+        f"{key} was {_value(before, key)!r}, here it is {_value(now, key)!r}"
+        for key in keys
+        if _value(before, key) != _value(now, key)
+    ]
+    if differences:
+        raise ConfigError(
+            f"run.init_from: the policy in {checkpoint} does not fit: {'; '.join(differences)}. "
+            "Give this run its values, or train a policy with these."
+        )
+    if not (checkpoint / MODULE_FILE).is_file():
+        raise ConfigError(f"run.init_from: {checkpoint} is not whole, {MODULE_FILE} is missing.")
+    return checkpoint
+
+
+def load_policy(module: HybridPolicy, checkpoint: Path) -> None:
+    """Take over what acts; critics, values and temperature stay, targets of what changed follow.
+
+    Raises ValueError where tensors do not fit.
+    """
+    with (checkpoint / MODULE_FILE).open("rb") as file:  # as RLlib reads it when a run is resumed
+        tensors = acting_part(pickle.load(file))
+    own = {k: tuple(v.shape) for k, v in module.state_dict().items() if k.split(".")[0] in ACTING}
+    there = {k: tuple(v.shape) for k, v in tensors.items()}
+    unfit = sorted(k for k in own.keys() | there.keys() if own.get(k) != there.get(k))
+    if unfit:
+        first = unfit[0]
+        raise ValueError(
+            f"run.init_from: {len(unfit)} tensors of the policy in {checkpoint} do not fit, such as {first}: "
+            f"{there.get(first)} there, {own.get(first)} here. Its environment observes something else."
+        )
+    module.load_state_dict(convert_to_torch_tensor(tensors), strict=False)
+    for online, target in module.get_target_network_pairs():
+        target.load_state_dict(online.state_dict())
+
+
+def _value(config: dict[str, Any], key: str) -> Any:
+    section, name = key.split(".")
+    return config[section].get(name)

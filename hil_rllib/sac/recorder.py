@@ -1,0 +1,156 @@
+"""Runners' episodes to LeRobot datasets, each by a process of its own on the runner's machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from hil_rllib.collect.recording import PIXELS, WORLD, Episode
+from hil_rllib.config import Config
+from hil_rllib.contract import CAMERAS
+from hil_rllib.data.lerobot_format import DatasetInfo
+from hil_rllib.data.lerobot_writer import LeRobotWriter
+
+logger = logging.getLogger(__name__)
+
+NICENESS = 19  # of the process that codes videos: all else on the machine goes first
+BACKLOG = 2  # episodes (of about 10 MB) that runners without a person may be ahead of their writer
+INFO_PATH = Path("meta", "info.json")
+FLUSH_S = 120.0  # [s] that a runner waits at its end for its last episodes to be written
+
+
+def recordings_dir(config: Config) -> Path:
+    """The folder of the run's datasets."""
+    return Path(config.record.dir) if config.record.dir else Path(config.run.dir) / "recordings"
+
+
+def dataset_names(group: str, runners: int) -> list[str]:
+    """Of a group's datasets, one for each runner: the operator has one, the policy may have several."""
+    return [group] if group == "operator" else [f"{group}_{i + 1}" for i in range(runners)]
+
+
+def recorded_episodes(config: Config) -> dict[str, int]:
+    """How many episodes each of the run's datasets holds, by name, of those on this machine."""
+    infos = {name: recordings_dir(config) / name / INFO_PATH for name in _names(config)}
+    return {
+        name: DatasetInfo.load(f.parents[1]).raw["total_episodes"] for name, f in infos.items() if f.exists()
+    }
+
+
+def _names(config: Config) -> list[str]:
+    names = dataset_names("operator", 1) if config.record.operator else []
+    return names + (
+        dataset_names("autonomous", config.runners.autonomous) if config.record.autonomous else []
+    )
+
+
+def check_datasets(config: Config, env: gym.Env) -> None:
+    """Raises DatasetError where a dataset that is there already cannot be continued by this run.
+
+    env: the run's, without images.
+    """
+    folders = [recordings_dir(config) / name for name in _names(config)]
+    begun = [folder for folder in folders if (folder / INFO_PATH).exists()]
+    observations: dict[str, Any] = dict(env.reset()[0]) if begun else {}
+    if config.env.image_obs:
+        observations |= dict.fromkeys(f"{PIXELS}.{camera}" for camera in CAMERAS)
+    for dataset in begun:
+        open_dataset(dataset, config.record.task, observations)
+
+
+class EpisodeWriter:
+    """A Ray actor that writes one dataset, which begins with the first episode."""
+
+    def __init__(self, folder: Path, task: str) -> None:
+        os.nice(NICENESS - os.nice(0))
+        self._folder, self._task = folder, task
+        self._writer: LeRobotWriter | None = None
+
+    def write(self, episode: Episode) -> int:
+        """Returns the episode's index once it is on disk."""
+        if self._writer is None:
+            self._writer = open_dataset(self._folder, self._task, episode.observations)
+        writer, last = self._writer, len(episode) - 1
+        writer.discard_episode()  # what a failed attempt left
+        for t in range(len(episode)):
+            row = {name: column[t] for name, column in episode.observations.items()}
+            pixels = {name.removeprefix(f"{PIXELS}."): row.pop(name) for name in list(row) if PIXELS in name}
+            writer.add_step(
+                {**row, PIXELS: pixels},
+                episode.actions[t],
+                reward=episode.rewards[t],
+                terminated=episode.terminated and t == last,
+                truncated=episode.truncated and t == last,
+                success=episode.successes[t],
+                penalty=episode.penalties[t],
+                intervention=episode.interventions[t] > 0,
+            )
+        return writer.end_episode(seed=episode.seed)
+
+
+def open_dataset(folder: Path, task: str, observations: dict[str, Any]) -> LeRobotWriter:
+    """A writer of such observations (columns of an `Episode`). Raises DatasetError, see `LeRobotWriter`."""
+    cameras = [name.removeprefix(f"{PIXELS}.") for name in observations if name.startswith(PIXELS)]
+    world = observations[WORLD].shape[-1] if WORLD in observations else 0
+    return LeRobotWriter(
+        folder,
+        cameras=cameras,
+        environment_state=[f"objects.{i}" for i in range(world)] if world not in (0, 3) else world == 3,
+        task=task,
+    )
+
+
+class Outbox:
+    """A runner's way to its writer. A person's runner never waits; others let the writer keep up.
+
+    writer: the actor's name.
+    """
+
+    def __init__(self, writer: str, realtime: bool) -> None:
+        self._writer, self._realtime = ray.get_actor(writer), realtime
+        self._sent: list[ray.ObjectRef] = []
+
+    def put(self, episode: Episode) -> None:
+        self._sent.append(self._writer.write.remote(episode))
+        self._settle(len(self._sent) if self._realtime else BACKLOG, timeout=None)
+
+    def close(self) -> None:
+        self._settle(0, timeout=FLUSH_S)
+        if self._sent:
+            logger.error("%d recorded episodes were not written in %.0f s.", len(self._sent), FLUSH_S)
+
+    def _settle(self, allowed: int, timeout: float | None) -> None:
+        """Take note of what was written; wait until at most `allowed` episodes are not."""
+        surplus = len(self._sent) - allowed
+        done: list[ray.ObjectRef] = []
+        if self._sent:
+            done, self._sent = ray.wait(
+                self._sent,
+                num_returns=max(1, surplus),
+                timeout=timeout if surplus > 0 else 0.0,
+            )
+        for ref in done:
+            try:
+                ray.get(ref)
+            except (RayError, OSError, ValueError) as error:  # a full disk must not end the training
+                logger.error("A recorded episode was not written: %s", error)
+
+
+def start_writer(folder: Path, task: str, bundle: int) -> tuple[str, Any]:
+    """The actor's name and handle. bundle: index of the runner's own in the trial's placement group.
+
+    Runners find it by name: with a handle in its arguments Ray warns that a runner may not come back.
+    """
+    group = ray.util.get_current_placement_group()
+    where: Any = {"scheduling_strategy": PlacementGroupSchedulingStrategy(group, bundle)} if group else {}
+    name = f"writer-{folder.name}-{uuid.uuid4().hex}"
+    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=1, name=name, **where)(EpisodeWriter)
+    return name, actor.remote(folder, task)
