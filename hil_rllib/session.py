@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser, default_device: str | None) -
     parser.add_argument(
         "--episode-steps", type=int, default=100, metavar="N", help="time limit (default: 100)"
     )
-    parser.add_argument("--quality", choices=("full", "fast"), default="full", help="of drawn images")
+    parser.add_argument("--quality", choices=("full", "fast"), help="of drawn images (default: full)")
 
 
 def split_id(env_id: str) -> tuple[str, str]:
@@ -93,7 +93,7 @@ def take_seat(args: argparse.Namespace, env_id: str, *, expert: bool, **env_kwar
     if hz and device.realtime:
         claim_priority()  # before the env is made: the renderer's threads inherit it
     random = {"random_block_position": True} if args.random else {}
-    kwargs = {"render_quality": args.quality, **random, **env_kwargs}
+    kwargs = {"render_quality": args.quality or "full", **random, **env_kwargs}
     try:
         env = gymnasium.make(plain, max_episode_steps=args.episode_steps, disable_env_checker=True, **kwargs)
     except TypeError as error:

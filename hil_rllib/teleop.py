@@ -152,7 +152,8 @@ def _seat_beside_policy(args: argparse.Namespace) -> tuple[Seat, Policy]:
     if args.id not in (None, config.env.id):
         raise UsageError(f"The policy in {checkpoint} was trained in {config.env.id}; leave {args.id} out.")
     random = args.random or config.env.random_block_position
-    section = replace(config.env, random_block_position=random, render_quality=args.quality)
+    quality = args.quality or config.env.render_quality
+    section = replace(config.env, random_block_position=random, render_quality=quality)
     seat = take_seat(args, config.env.id, expert=False, **env_options(section))
     return seat, load_policy(checkpoint, config, seat.env)
 
