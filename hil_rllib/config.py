@@ -70,6 +70,8 @@ class DemosSection:
     fallback: Literal["none", "scripted"] = "none"  # what to do where the hub cannot be reached
     scripted_episodes: Positive = 30  # as many as the reference dataset has
     episodes: Positive | Indices | None = None  # the first N | these | all
+    revision: Name | None = None  # branch, tag or commit of a hub id
+    features: tuple[str, ...] = ()  # its names = ours, such as observation.images.top=front
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Record demonstrations by hand (or by script) into a LeRobot v3.0 dataset.
 
-    python -m hil_rllib.record OUT --episodes N [--device NAME] [--env ID] [--append] [--keep-failures]
+    python -m hil_rllib.record OUT --episodes N [--device NAME] [--env ID] [--append] [--push OWNER/NAME]
 
 An episode is on disk, whole, as soon as its line appears; Ctrl-C loses the one under way and nothing else.
 Episodes that you throw away (rerecord), or that nobody drove, start again from the same reset; failed ones
@@ -26,6 +26,7 @@ from envs.gl import HeadlessGLError, require_headless_gl
 from envs.viewer import NoDisplayError
 from hil_rllib.console import INTERRUPTED, Interrupt, LiveLine, UsageError
 from hil_rllib.contract import CAMERAS, DISCRETE_PENALTY, IS_INTERVENTION, RERECORD, SUCCESS
+from hil_rllib.data import hub_push
 from hil_rllib.data.lerobot_episodes import load_episodes
 from hil_rllib.data.lerobot_format import DatasetError, DatasetInfo
 from hil_rllib.data.lerobot_writer import LeRobotWriter
@@ -72,6 +73,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--keep-failures", action="store_true", help="keep unsolved episodes, too")
     parser.add_argument("--no-images", action="store_true", help="no cameras: states only, quick")
     parser.add_argument("--task", metavar="TEXT", help="what is done, in words (default: the task's)")
+    parser.add_argument("--push", metavar="OWNER/NAME", help="upload the dataset to the hub at the end")
     parser.add_argument(
         "--seed", type=int, help="of the first reset; others count on (default: 0, or the dataset's next)"
     )
@@ -108,6 +110,8 @@ def record_dataset(args: argparse.Namespace) -> int:
                 shutil.rmtree(args.out)  # made by the writer; nothing is in it but its head
     print(meter.summary(seat.env.missed_deadlines))
     print(f"{recorder.kept} of {args.episodes} episodes recorded; {args.out} holds {writer.episodes}.")
+    if args.push and writer.episodes:
+        print(hub_push.push(args.out, args.push))
     return 0 if recorder.kept == args.episodes else INTERRUPTED
 
 

@@ -190,6 +190,10 @@ def test_a_controller_map_that_cannot_be_used(refused, tmp_path):
         assert says in error
 
 
+def test_names_of_features_that_rename_nothing(refused):
+    assert "'front' renames no feature" in refused(SMOKE, "demos.features=[front]")
+
+
 def test_missing_encoder_weights(refused, tmp_path):
     error = refused(REFERENCE, "demos.source=scripted", f"encoder.weights={tmp_path / 'none.safetensors'}")
     assert "bundled, random" in error

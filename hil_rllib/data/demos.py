@@ -164,7 +164,7 @@ def _check_frames(dataset: LeRobotDataset) -> None:
         raise DatasetError(
             where,
             f"no camera {sorted(missing)}; it has {list(dataset.cameras)}.",
-            "Map its names to ours with demos.features (observation.images.top: front), set "
+            "Map its names to ours with demos.features=[observation.images.top=front], set "
             "demos.frames=rerendered to draw them, or env.image_obs=false.",
         )
 

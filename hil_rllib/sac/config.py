@@ -19,6 +19,7 @@ from hil_rllib.collect.pacing import OperatorWrapper, claim_priority
 from hil_rllib.collect.recording import RecordingWrapper
 from hil_rllib.config import Config, EnvSection
 from hil_rllib.contract import ACTION_DIM
+from hil_rllib.data.lerobot_format import parse_names
 from hil_rllib.data.offline_input import LeRobotOfflineData
 from hil_rllib.sac.learner import HILSACLearner
 from hil_rllib.sac.module import HILSACModule
@@ -214,6 +215,8 @@ def demo_options(hil: Config) -> dict[str, Any]:
         "fallback": hil.demos.fallback,
         "fallback_episodes": hil.demos.scripted_episodes,
         "episodes": hil.demos.episodes,
+        "revision": hil.demos.revision,
+        "features": parse_names(hil.demos.features),
         "seed": hil.run.seed,
     }
 

@@ -10,6 +10,7 @@ import pytest
 from fake_hub import Hub, serving
 from test_lerobot_writer import record
 
+from hil_rllib import record as record_command
 from hil_rllib.data.hub_push import push
 from hil_rllib.data.lerobot_format import DatasetError
 from hil_rllib.data.lerobot_reader import open_dataset
@@ -55,6 +56,14 @@ def test_pushed_dataset_opens_by_name_and_revision(hub: Hub, tmp_path: Path) -> 
     assert hub.refs[NAME]["v3.0"] == hub.refs[NAME]["two"]  # LeRobot loads the tag of its version
     with pytest.raises(DatasetError, match="has no revision 'three'"):
         open_dataset(NAME, cache_dir=tmp_path / "cache", revision="three")
+
+
+def test_what_is_recorded_can_be_pushed_at_once(hub: Hub, tmp_path: Path) -> None:
+    options = ["--episodes", "1", "--device", "scripted", "--no-images", "--hz", "0", "--push", NAME]
+    assert record_command.main([str(tmp_path / "mine"), *options]) == 0
+    (there,) = open_dataset(NAME, cache_dir=tmp_path / "cache").read()
+    (here,) = open_dataset(str(tmp_path / "mine")).read()
+    np.testing.assert_array_equal(there.column("action"), here.column("action"))
 
 
 def test_push_without_leave_says_how_to_log_in(
