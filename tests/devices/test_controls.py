@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from hil_rllib.devices.controls import (
     CONTROLS,
@@ -61,3 +62,7 @@ def test_the_readmes_table_has_the_same_rows():
             assert where == "any key above" or re.search(
                 rf"^  {re.escape(where)} +{re.escape(row[0])}$", text, re.M
             )
+
+
+def test_the_readme_has_this_very_table():
+    assert markdown_table() in (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
