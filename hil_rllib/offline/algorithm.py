@@ -22,7 +22,7 @@ from hil_rllib.sac.checkpoint import read_state, restore_random, save_random, wr
 from hil_rllib.sac.evaluation import Evaluator
 from hil_rllib.sac.init_from import load_policy
 from hil_rllib.sac.machine import keep_freed_memory, learner_threads
-from hil_rllib.sac.update import move_targets
+from hil_rllib.sac.module import ACTING
 
 REPORT_EVERY = 20  # [updates]
 
@@ -72,8 +72,15 @@ class OfflineRun(MARWIL):
             self.evaluate_greedily()
         self._log()
 
+    @torch.no_grad()
     def average(self) -> None:
-        """Move the averages, which act, a step towards the weights, if the learner has not done so."""
+        """Move the averages, which act, towards the weights: they span the last tenth of the updates, and no
+        more than 1/τ of them."""
+        tau = max(self.hil.sac.tau, 10 / (10 + self.updates))
+        for name in ACTING:
+            online, averaged = getattr(self._policy, name), getattr(self._policy, f"target_{name}")
+            for weight, average in zip(online.parameters(), averaged.parameters(), strict=True):
+                average.lerp_(weight, tau)
 
     def evaluate_greedily(self) -> None:
         """Run the greedy episodes of `evaluation` with the averaged weights."""
@@ -135,17 +142,13 @@ class OfflineRun(MARWIL):
 class HILBC(OfflineRun, BC):
     """Behaviour cloning: -log π of the demonstrated actions, by RLlib's own loss."""
 
-    def average(self) -> None:
-        """Over the last tenth of the updates, and not over more than 1/τ of them."""
-        move_targets(self._policy, max(self.hil.sac.tau, 10 / (10 + self.updates)))
-
     @classmethod
     def get_default_config(cls) -> HILBCConfig:
         return HILBCConfig()
 
 
 class HILIQL(OfflineRun, IQL):
-    """Implicit Q-learning: -log π weighted by exp(β·advantage), by RLlib's own losses and averages.
+    """Implicit Q-learning: -log π weighted by exp(β·advantage), by RLlib's own losses.
 
     Of RLlib's two offline algorithms with values this one, not CQL: CQL rates actions drawn from the policy
     and at random, and wants their densities in one continuous space, where our gripper is a choice of three.

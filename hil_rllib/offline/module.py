@@ -70,7 +70,7 @@ class IQLModule(BCModule, TargetNetworkAPI, QNetAPI, ValueFunctionAPI):
     with an observation head of its own. To Q the gripper is an action entry like the others; only the data's
     actions are ever rated."""
 
-    averaged = (*ACTING, "qf", "qf_encoder", "qf_twin", "qf_twin_encoder")
+    averaged = (*ACTING, "qf", "qf_encoder", "qf_twin", "qf_twin_encoder")  # by RLlib, at `iql.tau`
 
     def setup(self) -> None:
         super().setup()
