@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "collect": {"contract", "config", "envs", "devices", "models"},
     "pretraining": {"contract", "envs", "models"},
     "sac": {"contract", "config", "envs", "collect", "data", "models", "logs"},
+    "offline": {"contract", "config", "envs", "collect", "data", "models", "sac"},
     "console": set(),
     "overlay": {"contract"},
     "wrappers": {"contract", "envs", "collect", "devices"},
