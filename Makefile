@@ -24,6 +24,7 @@ test: $(VENV)/.ready
 
 check: $(VENV)/.ready
 	$(PYTHON_IN_VENV) -m ruff check .
+	$(PYTHON_IN_VENV) -m ruff format --check .
 	$(PYTHON_IN_VENV) -m mypy
 
 setup: $(VENV)/.ready

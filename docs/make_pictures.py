@@ -1,6 +1,6 @@
 """Draws docs/cameras.png: what both cameras see at the start of an episode, with labels.
 
-    python docs/make_pictures.py
+python docs/make_pictures.py
 """
 
 from __future__ import annotations

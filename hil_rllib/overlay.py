@@ -74,9 +74,7 @@ class Overlay:
         pygame.draw.rect(canvas, colour, badge, border_radius=6)
         canvas.blit(name, name.get_rect(center=badge.center))
         if moment.outcome:
-            self._write(
-                canvas, moment.outcome, (badge.right + 12, top + 8), 26, GOOD if moment.good else BAD
-            )
+            self._write(canvas, moment.outcome, (badge.right + 12, top + 8), 26, GOOD if moment.good else BAD)
         place = f"episode {moment.episode}   step {moment.step}   {moment.step * CONTROL_DT:.1f} s"
         self._write(canvas, place, (MARGIN, top + 44), 26, TEXT)
         reward = f"reward {moment.reward:.2f}   sum {moment.total:.2f}"

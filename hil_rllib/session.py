@@ -181,4 +181,3 @@ class Meter:
             f"{counts}\nstep interval p50 {p50:.1f}, p99 {p99:.1f}, max {max(self.intervals_ms):.1f} ms "
             f"({late} late) · command to motion p50 {latency[0]:.1f}, p99 {latency[1]:.1f} ms"
         )
-

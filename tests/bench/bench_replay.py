@@ -52,9 +52,7 @@ def main() -> int:
     print("\n| figure | value | target |\n|---|---|---|")
     print(f"| episodes that succeed | {succeeded}/{len(outcomes)} | all |")
     print(f"| … at their recorded last frame | {at_last}/{len(outcomes)} | all |")
-    print(
-        f"| TCP error, median of an episode: median, worst [mm] | {median:.4f}, {worst:.4f} | ≤ 0.1 |"
-    )
+    print(f"| TCP error, median of an episode: median, worst [mm] | {median:.4f}, {worst:.4f} | ≤ 0.1 |")
     print(f"| rows read with both cameras decoded [1/s] | {rows / reading_s:.0f} | |")
     print(f"| env steps replayed, state only [1/s] | {steps / replaying_s:.0f} | |")
     return 0 if at_last == len(outcomes) and worst <= 0.1 else 1
