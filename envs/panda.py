@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from envs.opspace import OpSpaceController
 from envs.render import CameraRenderer
 from envs.rotation import turned, within
+from envs.safety import HELD_COMMANDS, CommandLimits, clipped
 from envs.scene import load_scene
 
 # All numbers: gym-hil 0.1.14, so that its datasets replay exactly.
@@ -31,10 +32,10 @@ _AFTER_STEP, _AFTER_FORWARD = 1.0, 0.0  # first entry of a snapshot: how `data` 
 class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     """Base of the tasks. Action (7,): TCP motion x, y, z [m, world], turn x, y, z [rad, world], gripper.
 
-    The motion moves a target that the TCP is servoed to, clipped to the workspace. The turn, axis times
-    angle, turns that target, to at most `MAX_TURN` from where the hand points down; like gym-hil the
-    environment ignores it, unless `use_orientation`. The gripper entry moves its command by that fraction of
-    the whole range: -1 opens, 1 closes, 0 holds. Actions are clipped to their box.
+    The motion moves a target that the TCP is servoed to. The turn, axis times angle, turns that target, to at
+    most `MAX_TURN` from where the hand points down; like gym-hil the environment ignores it, unless
+    `use_orientation`. The gripper entry moves its command by that fraction of the whole range: -1 opens,
+    1 closes, 0 holds. What the arm may do of an action, `envs.safety` decides.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012  # Gymnasium declares it as an instance variable
@@ -73,6 +74,7 @@ class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self._renderer: CameraRenderer | None = None
         if image_obs:  # now, not at the first frame: a machine without OpenGL should say so before any work
             self._renderer = CameraRenderer(self.model, CAMERAS, IMAGE_SIZE)
+        self.limits = CommandLimits(self.workspace)
         self._snapshot = np.zeros(1 + mujoco.mj_stateSize(self.model, _SNAPSHOT))
         self._action_box = spaces.Box(-1.0, 1.0, (7,), np.float32)
         self.action_space = self._action_box
@@ -107,6 +109,7 @@ class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """options: `gripper` (0..255, open..closed, fingers placed accordingly) and those of the task."""
         super().reset(seed=seed)
+        self.limits.reset()
         options = dict(options or {})
         gripper = float(options.pop("gripper", 0.0))
         if not 0.0 <= gripper <= GRIPPER_CLOSED:
@@ -122,15 +125,19 @@ class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         return self._observation(), {"succeed": success}
 
     def step(self, action: ArrayLike) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """One control step of 0.1 s. Raises ValueError on NaN, infinity or another shape than (7,)."""
-        command = checked_action(action, self._action_box)
+        """One control step of 0.1 s; `info` counts held commands. Raises ValueError on another shape."""
+        held = self.limits.held
+        command = self.limits(clipped(action, self._action_box))
         self._move_target(command[:3])
         if self.use_orientation and command[3:6].any():  # else not a bit of the target changes
             self._turn_target(command[3:6])
         self._move_gripper(float(command[6]))
         self._advance(PHYSICS_STEPS)
         reward, success, terminated = self.evaluate()
-        return self._observation(), reward, terminated, False, {"succeed": success}
+        info: dict[str, Any] = {"succeed": success}
+        if self.limits.held > held:
+            info[HELD_COMMANDS] = self.limits.held
+        return self._observation(), reward, terminated, False, info
 
     def render(self) -> NDArray[np.uint8]:  # type: ignore[override]
         """uint8 (128, 256, 3): the cameras side by side."""
@@ -210,7 +217,7 @@ class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self.data.ctrl[self._gripper_id] = gripper
 
     def _move_target(self, motion: NDArray[np.float64]) -> None:
-        self.data.mocap_pos[0] = np.clip(self.data.mocap_pos[0] + motion, *self.workspace)
+        self.data.mocap_pos[0] = self.limits.target(self.data.mocap_pos[0], motion)
 
     def _turn_target(self, turn: NDArray[np.float64]) -> None:
         target = turned(self.data.mocap_quat[0], turn)
@@ -234,13 +241,3 @@ class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     def _record(self, how: float) -> None:
         self._snapshot[0] = how
         mujoco.mj_getState(self.model, self.data, self._snapshot[1:], _SNAPSHOT)
-
-
-def checked_action(action: ArrayLike, space: spaces.Box) -> NDArray[np.float64]:
-    """`action` as float64, clipped to `space`. Raises ValueError on another shape, NaN or infinity."""
-    array = np.asarray(action, np.float64)
-    if array.shape != space.shape:
-        raise ValueError(f"The action has shape {array.shape}; this environment takes {space.shape}.")
-    if not np.isfinite(array).all():
-        raise ValueError(f"The action {array.tolist()} is not finite; check the policy or device behind it.")
-    return np.clip(array, space.low, space.high)

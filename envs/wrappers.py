@@ -12,10 +12,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
-from envs.panda import GRIPPER_CLOSED, PandaEnv, checked_action
+from envs.panda import GRIPPER_CLOSED, PandaEnv
+from envs.safety import EE_STEP_SIZE, ROTATION_STEP_SIZE, clipped
 
-EE_STEP_SIZE = 0.025  # [m] per axis and step at motion ±1; gym-hil 0.1.14
-ROTATION_STEP_SIZE = 0.1  # [rad] per axis and step at ±1; ours: 1 rad/s at 10 Hz; the hand lags by 0.13 rad
 GRIPPER_PENALTY = -0.02  # gym-hil 0.1.14
 
 StepSize = float | tuple[float, float, float] | Mapping[str, float]
@@ -39,19 +38,20 @@ class EEActionWrapper(_Wrapper):
     ) -> None:
         """ee_step_size: metres at motion 1, for all axes, or per axis: (x, y, z) or {"x": …, "y": …, "z": …}.
 
+        The step sizes become the env's speed limit too, see `envs.safety`.
+
         rotation_step_size: radians at turn 1. The three entries are one turn, axis times angle, of the target
         that the hand follows, critically damped; it stops at `envs.panda.MAX_TURN`.
         """
         super().__init__(env)
         self.use_gripper, self.use_orientation = use_gripper, use_orientation
         self._step_size = _per_axis(ee_step_size)
-        if not math.isfinite(rotation_step_size) or rotation_step_size <= 0.0:
-            raise ValueError(f"rotation_step_size is {rotation_step_size}; it must be positive [rad].")
         self._rotation_step_size = rotation_step_size
+        base = env.unwrapped
+        if not isinstance(base, PandaEnv):
+            raise TypeError(f"EEActionWrapper moves a PandaEnv's hand, not a {type(base).__name__}.")
+        base.limits.set_step_sizes(self._step_size, rotation_step_size)
         if use_orientation:
-            base = env.unwrapped
-            if not isinstance(base, PandaEnv):
-                raise TypeError(f"use_orientation turns a PandaEnv's hand, not a {type(base).__name__}.")
             base.use_orientation = True
         moves = 6 if use_orientation else 3
         low, high = [-1.0] * moves, [1.0] * moves
@@ -61,8 +61,8 @@ class EEActionWrapper(_Wrapper):
         self.action_space = self._box
 
     def step(self, action: ArrayLike) -> tuple[dict[str, Any], Any, bool, bool, dict[str, Any]]:
-        """Raises ValueError on NaN, infinity or another shape."""
-        command = checked_action(action, self._box)
+        """Raises ValueError on another shape."""
+        command = clipped(action, self._box)
         base = np.zeros(7)
         base[:3] = command[:3] * self._step_size
         if self.use_orientation:

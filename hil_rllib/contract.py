@@ -42,6 +42,7 @@ CONTROL_DT = 0.1  # [s]
 IS_INTERVENTION = "is_intervention"  # 1.0 where a person's action was executed, else 0.0
 DISCRETE_PENALTY = "discrete_penalty"  # ≤ 0, cost of a pointless gripper command; in `info`
 SUCCESS = "succeed"  # in `info`: the task is solved at this step
+HELD_COMMANDS = "held_commands"  # in `info`, only of a step whose command was not finite: the arm held still
 RERECORD = "rerecord_episode"  # in `info`: the operator threw this episode away
 
 

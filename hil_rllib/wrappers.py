@@ -19,6 +19,7 @@ from envs.viewer import PassiveViewerWrapper
 from envs.wrappers import EEActionWrapper, GripperPenaltyWrapper, ResetDelayWrapper
 from hil_rllib.collect.pacing import OperatorWrapper
 from hil_rllib.contract import (
+    HELD_COMMANDS,
     IDLE,
     IS_INTERVENTION,
     MOTION_DIM,
@@ -146,6 +147,8 @@ class InputsControlWrapper(gymnasium.Wrapper):
         command = self._command()
         executed = action if command is None else self._action(command)
         observation, reward, terminated, truncated, info = self.env.step(executed)
+        if HELD_COMMANDS in info:
+            executed = self.idle_action()
         info[LATENCY_MS] = 1000.0 * (self._timer.moved_at - read_at)
         info[IS_INTERVENTION] = command is not None
         info[TELEOP_ACTION] = info[ACTION_INTERVENTION] = np.array(executed, np.float32)

@@ -10,7 +10,15 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from hil_rllib.contract import DISCRETE_PENALTY, IS_INTERVENTION, RERECORD, SUCCESS
+from hil_rllib.contract import (
+    ACTION_DIM,
+    DISCRETE_PENALTY,
+    HELD_COMMANDS,
+    IS_INTERVENTION,
+    RERECORD,
+    SUCCESS,
+    env_action,
+)
 
 PIXELS, WORLD = "pixels", "environment_state"
 
@@ -75,6 +83,8 @@ class RecordingWrapper(gymnasium.Wrapper):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         executed = np.array(action, np.float32)
         observation, reward, terminated, truncated, info = self.env.step(action)
+        if HELD_COMMANDS in info:
+            executed = env_action(np.zeros(ACTION_DIM, np.float32))
         self._steps.append((self._observation, executed, float(reward), info))
         if terminated or truncated:
             if not info.get(RERECORD):

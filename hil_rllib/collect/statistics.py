@@ -13,7 +13,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
 from hil_rllib.collect.pacing import STEP_INTERVAL_MS
-from hil_rllib.contract import CONTROL_DT, IS_INTERVENTION, RERECORD, SUCCESS
+from hil_rllib.contract import CONTROL_DT, HELD_COMMANDS, IS_INTERVENTION, RERECORD, SUCCESS
 
 WINDOW = 20  # episodes that a moving rate looks back on
 
@@ -30,6 +30,7 @@ class Statistics:
     def __init__(self) -> None:
         self.human_steps = 0
         self.episodes = 0
+        self.held_commands = 0
         self._running: dict[str, _Running] = {}
         self._recent: deque[tuple[bool, _Running]] = deque(maxlen=WINDOW)
         self._intervals_ms: deque[float] = deque(maxlen=600)
@@ -47,7 +48,9 @@ class Statistics:
             running.human_steps += int((flags > 0).sum())
             self.human_steps += int((flags > 0).sum())
             self._staleness.append(newest_weights - int(episode.get_extra_model_outputs(WEIGHTS_SEQ_NO, -1)))
-            intervals = (info.get(STEP_INTERVAL_MS) for info in episode.get_infos()[1:])
+            infos = episode.get_infos()[1:]
+            self.held_commands += sum(HELD_COMMANDS in info for info in infos)
+            intervals = (info.get(STEP_INTERVAL_MS) for info in infos)
             self._intervals_ms.extend(ms for ms in intervals if ms is not None)
         if episode.is_done:
             self._running.pop(str(episode.id_))
@@ -70,6 +73,7 @@ class Statistics:
             "updates_per_s": self._rates[1],
             "episodes": self.episodes,
             "human_seconds": self.human_steps * CONTROL_DT,  # [s] the person's hands were on the robot
+            "held_commands": self.held_commands,  # not finite: the arm held still; since the start or resume
             "online_ring": online,  # transitions that can be sampled
             "demo_ring": demo,
         }

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
-from hil_rllib.contract import ACTION_DIM, DISCRETE_PENALTY, IS_INTERVENTION
+from hil_rllib.contract import ACTION_DIM, DISCRETE_PENALTY, HELD_COMMANDS, IS_INTERVENTION
 
 Nested = Any  # array or dict of Nested
 STEP_COLUMNS: dict[str, tuple[tuple[int, ...], type]] = {
@@ -59,6 +59,11 @@ class Fragment:
         }
         if length and episode.is_terminated:
             steps[Columns.TERMINATEDS][-1] = True
+        held = [HELD_COMMANDS in info for info in infos]
+        if any(held):  # what was executed, in module space
+            steps[Columns.ACTIONS] = np.where(
+                np.array(held)[:, None], np.float32(0.0), steps[Columns.ACTIONS]
+            )
         if IS_INTERVENTION in episode.extra_model_outputs:
             flags = episode.get_extra_model_outputs(IS_INTERVENTION)
             steps[IS_INTERVENTION] = np.asarray(flags, np.float32).reshape(length)

@@ -112,11 +112,8 @@ def test_wrong_arguments_are_named(kwargs: dict[str, Any], message: str) -> None
         gymnasium.make(WRAPPED, **kwargs)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_action_that_is_not_finite_is_refused(env: gymnasium.Env[Any, Any], bad: float) -> None:
+def test_action_of_another_shape_is_refused(env: gymnasium.Env[Any, Any]) -> None:
     env.reset(seed=0)
-    with pytest.raises(ValueError, match="is not finite"):
-        env.step(np.array([0.0, bad, 0.0, 1.0]))
     with pytest.raises(ValueError, match=r"shape \(7,\).*takes \(4,\)"):
         env.step(np.zeros(7))
 
