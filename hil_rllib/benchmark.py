@@ -1,0 +1,77 @@
+"""What does a second of human help buy? Seeded learning with and without demonstrations and interventions.
+
+    python -m hil_rllib.benchmark OUT [--settings …] [--arms …] [--seeds 0 1] [--jobs 2] [--demos DIR]
+
+Each run has a folder in OUT. Finished ones are not made again: interrupt and start again at will, with other
+choices too. Tables (Markdown and CSV) and curves of whatever is there land in OUT/report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hil_rllib.config import ConfigError, load_config
+from hil_rllib.console import INTERRUPTED
+from hil_rllib.contract import CONTROL_DT
+from hil_rllib.data.demos import load_demos
+from hil_rllib.data.hub import HubUnreachable
+from hil_rllib.data.lerobot_format import DatasetError
+from hil_rllib.results.protocol import ARMS, SETTINGS, Job, jobs
+from hil_rllib.results.report import write_report
+from hil_rllib.results.runner import make_runs
+from hil_rllib.sac.config import demo_options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 all runs are there, 1 some failed, 2 bad input, 130 Ctrl-C."""
+    args = parse_args(argv)
+    out: Path = args.out.resolve()
+    chosen = list(jobs(args.settings, args.arms, args.seeds))
+    failed: list[Job] = []
+    try:
+        if not args.collect:
+            failed = make_runs(
+                chosen, out, args.demos, args.jobs, lambda job: demo_seconds(job, args.demos), say
+            )
+        print(write_report(out, args.report or out / "report"))
+    except (ConfigError, DatasetError, HubUnreachable, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nStopped; the same command goes on with the runs that are not finished.", file=sys.stderr)
+        return INTERRUPTED
+    for job in failed:
+        print(f"failed: {job.name}, see {out / job.name}.log", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m hil_rllib.benchmark", description=__doc__.split("\n")[0])
+    parser.add_argument("out", type=Path, help="folder of the runs")
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, metavar="NAME", help=", ".join(SETTINGS))
+    parser.add_argument("--arms", nargs="+", choices=ARMS, metavar="NAME", help=", ".join(ARMS))
+    parser.add_argument("--seeds", nargs="+", type=int, help="default: 0 to 4 from state, 0 to 2 from images")
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, which share the cores evenly")
+    parser.add_argument("--demos", metavar="FOLDER", help="local copy of the real demonstrations")
+    parser.add_argument("--report", type=Path, metavar="FOLDER", help="where tables and curves go")
+    parser.add_argument("--collect", action="store_true", help="only write the report of the runs that exist")
+    return parser.parse_args(argv)
+
+
+def demo_seconds(job: Job, demos: str | None) -> float:
+    """Seconds of a person's time in a run's demonstrations."""
+    config = load_config(job.config, job.overrides(demos))
+    if config.demos.source == "none":
+        return 0.0
+    return load_demos(config.demos.source, **demo_options(config)).transitions * CONTROL_DT
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

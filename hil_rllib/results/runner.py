@@ -1,0 +1,194 @@
+"""Runs of the benchmark as processes: each in its own folder, made once, on its share of the cores."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from hil_rllib.results.protocol import Job
+
+RECORD_FILE = "benchmark.json"
+ENDING_S = 60.0  # [s] that a run has to end after Ctrl-C
+
+
+def make_runs(
+    jobs: Sequence[Job],
+    out: Path,
+    demos: str | None,
+    parallel: int,
+    demo_seconds: Callable[[Job], float],
+    say: Callable[[str], None],
+) -> list[Job]:
+    """Make every run that is not finished in `out`, `parallel` at a time; returns those that failed.
+
+    A run that was cut off begins anew: its time would not count, and no run takes longer than an hour.
+    demo_seconds: of a person's time in the run's demonstrations.
+    """
+    waiting = [job for job in jobs if not is_finished(out / job.name)]
+    say(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are there, {len(waiting)} to make.")
+    failed: list[Job] = []
+    seats: queue.Queue[list[int]] = queue.Queue()
+    for cores in shares(parallel):
+        seats.put(cores)
+    running: dict[int, subprocess.Popen[bytes]] = {}
+    stopped = threading.Event()
+    record = origin() | {"jobs": parallel}
+
+    def make(job: Job) -> None:
+        if stopped.is_set():
+            return
+        cores = seats.get()
+        try:
+            say(f"{time.strftime('%H:%M:%S')}  {job.name}")
+            begun = time.monotonic()
+            if not make_run(job, out, demos, cores, record | {"demo_seconds": demo_seconds(job)}, running):
+                failed.append(job)
+                if not stopped.is_set():
+                    say(f"{time.strftime('%H:%M:%S')}  {job.name} FAILED, see {log_file(out / job.name)}")
+            else:
+                say(f"{time.strftime('%H:%M:%S')}  {job.name} took {time.monotonic() - begun:.0f} s")
+        finally:
+            seats.put(cores)
+
+    with ThreadPoolExecutor(parallel) as pool:
+        try:
+            for future in [pool.submit(make, job) for job in waiting]:
+                future.result()
+        except BaseException:
+            stopped.set()
+            end(list(running.values()))
+            raise
+    return failed
+
+
+def make_run(
+    job: Job,
+    out: Path,
+    demos: str | None,
+    cores: list[int],
+    record: dict[str, Any],
+    running: dict[int, subprocess.Popen[bytes]],
+) -> bool:
+    """One run by the user's own command; False where it failed."""
+    folder = out / job.name
+    wait_for_no_other(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    words = ["-m", "hil_rllib.train", str(job.config), f"run.dir={folder}", *job.overrides(demos)]
+    record = record | {"job": vars(job), "command": " ".join(["python", *words]), "started": time.time()}
+    with log_file(folder).open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, *words],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for this process, which passes it on
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        )
+        running[process.pid] = process
+        write_record(folder, record | {"pid": process.pid})
+        status = process.wait()
+        del running[process.pid]
+    if status != 0:
+        return False
+    write_record(folder, record | {"finished": time.time(), "seconds": time.time() - record["started"]})
+    return True
+
+
+def is_finished(folder: Path) -> bool:
+    return "finished" in read_record(folder)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Where a run came from and what it took; empty where there is none."""
+    file = folder / RECORD_FILE
+    record: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    return record
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    unfinished = folder / f".{RECORD_FILE}"
+    unfinished.write_text(json.dumps(record, indent=1) + "\n")
+    unfinished.replace(folder / RECORD_FILE)
+
+
+def log_file(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.log")
+
+
+def wait_for_no_other(folder: Path) -> None:
+    """End what a benchmark that was killed left running in this folder."""
+    pid = read_record(folder).get("pid")
+    command = Path(f"/proc/{pid}/cmdline")
+    if pid is None or not command.exists() or f"run.dir={folder}" not in command.read_text():
+        return
+    os.kill(pid, signal.SIGKILL)  # its Ray processes end with it
+    while command.exists():
+        time.sleep(0.1)
+
+
+def end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ctrl-C twice is what ends a run at once; what does not end then is killed."""
+    for _ in range(2):
+        for process in processes:
+            if process.poll() is None:
+                os.kill(process.pid, signal.SIGINT)
+        time.sleep(1.0)
+    deadline = time.monotonic() + ENDING_S
+    for process in processes:
+        try:
+            process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def shares(parallel: int) -> list[list[int]]:
+    """The cores of this process dealt out to so many runs. Raises ValueError where there are too few."""
+    cores = sorted(os.sched_getaffinity(0))
+    if not 1 <= parallel <= len(cores):
+        raise ValueError(f"--jobs must be 1 to {len(cores)}, one core for each run at least; got {parallel}.")
+    return [cores[i::parallel] for i in range(parallel)]
+
+
+def origin() -> dict[str, Any]:
+    """The commit and machine that a result comes from."""
+    return {"commit": commit(), "machine": machine(), "python": platform.python_version()}
+
+
+def commit() -> str:
+    """Of the code that runs, with `+` if files differ from it; `unknown` outside a git checkout."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "--short=10", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def machine() -> str:
+    """Processor and how many cores of it, as far as the system tells."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [
+            line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line
+        ]
+        name = names[0] if names else name
+    return f"{name}, {len(os.sched_getaffinity(0))} cores"
