@@ -9,6 +9,7 @@ choices too. Tables (Markdown and CSV) and curves of whatever is there land in O
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out: Path = args.out.resolve()
     chosen = list(jobs(args.settings, args.arms, args.seeds))
     failed: list[Job] = []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no run goes on without us
     try:
         if not args.collect:
             failed = make_runs(
