@@ -2,8 +2,8 @@
 
     python -m hil_rllib.benchmark OUT [--settings …] [--arms …] [--seeds 0 1] [--jobs 2] [--demos DIR]
 
-Each run has a folder in OUT. Finished ones are not made again: interrupt and start again at will, with other
-choices too. Tables (Markdown and CSV) and curves of whatever is there land in OUT/report.
+Each run has a folder in OUT. Finished ones are not made again, others go on from their last checkpoint:
+interrupt and start again at will, with other choices too. Tables (Markdown and CSV) and curves of whatever is there land in OUT/report.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hil_rllib.data.hub import HubUnreachable
 from hil_rllib.data.lerobot_format import DatasetError
 from hil_rllib.results.protocol import ARMS, SETTINGS, Job, jobs
 from hil_rllib.results.report import write_report
-from hil_rllib.results.runner import make_runs
+from hil_rllib.results.runner import Plan, make_runs
 from hil_rllib.sac.config import demo_options
 
 
@@ -35,9 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no run goes on without us
     try:
         if not args.collect:
-            failed = make_runs(
-                chosen, out, args.demos, args.jobs, lambda job: demo_seconds(job, args.demos), say
-            )
+            plan = Plan(out, args.demos, args.steps, args.jobs)
+            failed = make_runs(chosen, plan, lambda job: demo_seconds(job, args.demos), say)
         print(write_report(out, args.report or out / "report"))
     except (ConfigError, DatasetError, HubUnreachable, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -56,6 +55,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, metavar="NAME", help=", ".join(SETTINGS))
     parser.add_argument("--arms", nargs="+", choices=ARMS, metavar="NAME", help=", ".join(ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, help="default: 0 to 4 from state, 0 to 2 from images")
+    parser.add_argument("--steps", type=int, help="a first look: at most so many env steps, not 15000")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side, which share the cores evenly")
     parser.add_argument("--demos", metavar="FOLDER", help="local copy of the real demonstrations")
     parser.add_argument("--report", type=Path, metavar="FOLDER", help="where tables and curves go")

@@ -14,7 +14,7 @@ import numpy as np
 from hil_rllib.results import figures
 from hil_rllib.results.curves import RunCurves, read_run
 from hil_rllib.results.protocol import ARMS, SETTINGS, Job, of_setting
-from hil_rllib.results.runner import is_finished, read_record
+from hil_rllib.results.runner import read_record
 from hil_rllib.results.scores import NEVER, Numbers, bootstrap, first_reached, iqm, quartiles
 
 MOST_SEEDS = 100  # looked for in the folder
@@ -71,7 +71,7 @@ def write_report(out: Path, folder: Path) -> str:
 
 def read_setting(name: str, out: Path) -> Iterable[Outcome]:
     for job in of_setting(name, range(MOST_SEEDS)):
-        if is_finished(out / job.name):
+        if "finished" in read_record(out / job.name):
             yield outcome(job, read_run(out / job.name), read_record(out / job.name))
 
 
@@ -81,7 +81,8 @@ def outcome(job: Job, run: RunCurves, record: dict[str, Any]) -> Outcome:
     offline = run.clock == "updates"  # no robot moves: all at env step 0
     steps = np.zeros_like(curve.steps) if offline else curve.steps
     human_s = demo_s + (np.zeros_like(steps) if offline else run.scalars["hil/human_seconds"].at(steps))
-    wall_s = curve.wall - record["started"]
+    reports = run.scalars["hil/env_steps"].wall
+    wall_s = elapsed(curve.wall, record["started"], reports)
 
     def at(threshold: float) -> tuple[float, float, float]:
         i = first_reached(curve.success, threshold)
@@ -95,13 +96,26 @@ def outcome(job: Job, run: RunCurves, record: dict[str, Any]) -> Outcome:
         *at(1.0),
         last_success=float(curve.success[-1]),
         env_steps=int(run.scalars["hil/env_steps"].values[-1]),
-        wall_s=round(record["seconds"], 1),
+        wall_s=float(elapsed(np.array([record["finished"]]), record["started"], reports)[0]),
         human_s=demo_s + float(run.scalars["hil/human_seconds"].values[-1]),
         demo_s=demo_s,
         commit=record["commit"],
         machine=record["machine"],
     )
     return Outcome(result, steps, curve.success, human_s, wall_s)
+
+
+def elapsed(wall: Numbers, started: Sequence[float], reports: Numbers) -> Numbers:
+    """Unix times (N,) → seconds of work until then. started: of each session; reports: (M,) those that count.
+
+    A session that was cut off counts up to its last report which the next one went on from.
+    """
+    worked = np.zeros_like(wall)
+    for begin, following in zip(started, [*started[1:], np.inf], strict=True):
+        inside = reports[(reports >= begin) & (reports < following)]
+        end = following if math.isinf(following) else (inside[-1] if len(inside) else begin)
+        worked += np.clip(wall, begin, end) - begin
+    return worked
 
 
 def curve_rows(o: Outcome) -> Iterable[dict[str, Any]]:

@@ -1,4 +1,7 @@
-"""Runs of the benchmark as processes: each in its own folder, made once, on its share of the cores."""
+"""Runs of the benchmark as processes: each in its own folder, made once, on its share of the cores.
+
+A run that was cut off goes on from its last checkpoint, and one made with fewer steps is prolonged.
+"""
 
 from __future__ import annotations
 
@@ -14,37 +17,43 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hil_rllib.results.protocol import Job
+from hil_rllib.sac.checkpoint import newest_checkpoint
 
 RECORD_FILE = "benchmark.json"
 ENDING_S = 60.0  # [s] that a run has to end after Ctrl-C
 
 
-def make_runs(
-    jobs: Sequence[Job],
-    out: Path,
-    demos: str | None,
-    parallel: int,
-    demo_seconds: Callable[[Job], float],
-    say: Callable[[str], None],
-) -> list[Job]:
-    """Make every run that is not finished in `out`, `parallel` at a time; returns those that failed.
+@dataclass(frozen=True)
+class Plan:
+    """How the runs are made. demos: local copy of the real ones; steps: at most so many, None: the protocol's."""
 
-    A run that was cut off begins anew: its time would not count, and no run takes longer than an hour.
+    out: Path
+    demos: str | None = None
+    steps: int | None = None
+    parallel: int = 1
+
+
+def make_runs(
+    jobs: Sequence[Job], plan: Plan, demo_seconds: Callable[[Job], float], say: Callable[[str], None]
+) -> list[Job]:
+    """Make every run that is not finished, `parallel` at a time; returns those that failed.
+
     demo_seconds: of a person's time in the run's demonstrations.
     """
-    waiting = [job for job in jobs if not is_finished(out / job.name)]
+    waiting = [job for job in jobs if not is_finished(plan.out / job.name, plan.steps)]
     say(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are there, {len(waiting)} to make.")
     failed: list[Job] = []
     seats: queue.Queue[list[int]] = queue.Queue()
-    for cores in shares(parallel):
+    for cores in shares(plan.parallel):
         seats.put(cores)
-    running: dict[int, subprocess.Popen[bytes]] = {}
+    running: set[subprocess.Popen[bytes]] = set()
     stopped = threading.Event()
-    record = origin() | {"jobs": parallel}
+    source = origin()
 
     def make(job: Job) -> None:
         if stopped.is_set():
@@ -53,42 +62,50 @@ def make_runs(
         try:
             say(f"{time.strftime('%H:%M:%S')}  {job.name}")
             begun = time.monotonic()
-            if not make_run(job, out, demos, cores, record | {"demo_seconds": demo_seconds(job)}, running):
-                failed.append(job)
-                if not stopped.is_set():
-                    say(f"{time.strftime('%H:%M:%S')}  {job.name} FAILED, see {log_file(out / job.name)}")
-            else:
+            record = {"demo_seconds": demo_seconds(job), "jobs": plan.parallel, **source}
+            if make_run(job, plan, cores, record, running):
                 say(f"{time.strftime('%H:%M:%S')}  {job.name} took {time.monotonic() - begun:.0f} s")
+            elif not stopped.is_set():
+                failed.append(job)
+                say(f"{time.strftime('%H:%M:%S')}  {job.name} FAILED, see {log_file(plan.out / job.name)}")
         finally:
             seats.put(cores)
 
-    with ThreadPoolExecutor(parallel) as pool:
+    with ThreadPoolExecutor(plan.parallel) as pool:
         try:
             for future in [pool.submit(make, job) for job in waiting]:
                 future.result()
         except BaseException:
             stopped.set()
-            end(list(running.values()))
+            end(list(running))
             raise
     return failed
 
 
 def make_run(
-    job: Job,
-    out: Path,
-    demos: str | None,
-    cores: list[int],
-    record: dict[str, Any],
-    running: dict[int, subprocess.Popen[bytes]],
+    job: Job, plan: Plan, cores: list[int], record: dict[str, Any], running: set[subprocess.Popen[bytes]]
 ) -> bool:
-    """One run by the user's own command; False where it failed."""
-    folder = out / job.name
-    wait_for_no_other(folder)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    words = ["-m", "hil_rllib.train", str(job.config), f"run.dir={folder}", *job.overrides(demos)]
-    record = record | {"job": vars(job), "command": " ".join(["python", *words]), "started": time.time()}
-    with log_file(folder).open("w") as log:
+    """One run by the user's own command, or the rest of one that was cut off; False where it failed."""
+    folder = plan.out / job.name
+    end_leftover(folder)
+    before = read_record(folder)
+    words = ["-m", "hil_rllib.train", str(job.config), f"run.dir={folder}", *job.overrides(plan.demos)]
+    if plan.steps is not None:
+        words.append(f"stop.env_steps={plan.steps}")
+    if newest_checkpoint(folder):
+        words.append("--resume")
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+        before = {}
+    folder.mkdir(parents=True, exist_ok=True)
+    record |= {
+        "job": vars(job),
+        "command": " ".join(["python", *words]),
+        "started": [*before.get("started", []), time.time()],  # of every session
+        "commit": " ".join(dict.fromkeys([*before.get("commit", "").split(), record["commit"]])),
+        "steps": plan.steps,
+    }
+    with log_file(folder).open("a") as log:
         process = subprocess.Popen(
             [sys.executable, *words],
             stdout=log,
@@ -96,18 +113,24 @@ def make_run(
             start_new_session=True,  # Ctrl-C is for this process, which passes it on
             preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )
-        running[process.pid] = process
+        running.add(process)
         write_record(folder, record | {"pid": process.pid})
         status = process.wait()
-        del running[process.pid]
+        running.discard(process)
     if status != 0:
         return False
-    write_record(folder, record | {"finished": time.time(), "seconds": time.time() - record["started"]})
+    made = json.loads((folder / "summary.json").read_text())["env_steps"]
+    write_record(folder, record | {"finished": time.time(), "made": made})
     return True
 
 
-def is_finished(folder: Path) -> bool:
-    return "finished" in read_record(folder)
+def is_finished(folder: Path, steps: int | None = None) -> bool:
+    """Whether the run is there. steps: that it was to make at most; None: as many as it did."""
+    record = read_record(folder)
+    if "finished" not in record:
+        return False
+    limit = record["steps"]
+    return limit is None or record["made"] < limit or (steps is not None and steps <= limit)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -127,7 +150,7 @@ def log_file(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.log")
 
 
-def wait_for_no_other(folder: Path) -> None:
+def end_leftover(folder: Path) -> None:
     """End what a benchmark that was killed left running in this folder."""
     pid = read_record(folder).get("pid")
     command = Path(f"/proc/{pid}/cmdline")
