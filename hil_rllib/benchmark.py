@@ -3,7 +3,8 @@
     python -m hil_rllib.benchmark OUT [--settings …] [--arms …] [--seeds 0 1] [--jobs 2] [--demos DIR]
 
 Each run has a folder in OUT. Finished ones are not made again, others go on from their last checkpoint:
-interrupt and start again at will, with other choices too. Tables (Markdown and CSV) and curves of whatever is there land in OUT/report.
+interrupt and start again at will, with other choices too. Tables (Markdown and CSV) and curves of whatever is
+there land in OUT/report.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "pretraining": {"contract", "envs", "models"},
     "sac": {"contract", "config", "envs", "collect", "data", "models", "logs"},
     "offline": {"contract", "config", "envs", "collect", "data", "models", "sac"},
+    "results": {"config", "sac"},
     "console": set(),
     "overlay": {"contract"},
     "wrappers": {"contract", "envs", "collect", "devices"},

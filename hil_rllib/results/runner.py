@@ -30,7 +30,7 @@ ENDING_S = 60.0  # [s] that a run has to end after Ctrl-C
 
 @dataclass(frozen=True)
 class Plan:
-    """How the runs are made. demos: local copy of the real ones; steps: at most so many, None: the protocol's."""
+    """How runs are made. demos: local copy of the real ones; steps: at most so many, None: the protocol's."""
 
     out: Path
     demos: str | None = None

@@ -1,0 +1,111 @@
+"""The benchmark's protocol, its report, and which runs it still has to make."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from written import write_run
+
+from hil_rllib import benchmark
+from hil_rllib.config import load_config
+from hil_rllib.results import runner
+from hil_rllib.results.protocol import SETTINGS, Job, jobs
+from hil_rllib.results.report import elapsed, spread
+from hil_rllib.results.scores import NEVER
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_protocol_is_the_one_that_is_published() -> None:
+    assert {name: (setting.seeds, len(setting.arms)) for name, setting in SETTINGS.items()} == {
+        "state-real": (5, 6),
+        "state-scripted": (5, 6),
+        "images-real": (3, 3),
+        "images-fixed": (3, 2),
+    }
+    every = list(jobs())
+    assert len({job.name for job in every}) == len(every) == 5 * (6 + 4) + 3 * (3 + 2)
+    for job in every:
+        config = load_config(ROOT / job.config, job.overrides("a_folder"))
+        assert config.run.mode == "lockstep"
+        assert (config.evaluation.episodes, config.stop.env_steps) == (50, 15_000)
+        assert config.run.seed == job.seed
+        assert config.env.random_block_position == (job.setting != "images-fixed")
+        assert (config.demos.source == "none") == (job.arm in ("interventions", "none"))
+        assert (config.operator.device == "none") == (job.arm in ("demos", "none", "cloning"))
+        human = config.operator.scripted
+        assert (human.reaction_s, human.noise, human.budget_s) == (0.3, 0.1, 600)
+
+
+def test_runs_without_demonstrations_are_made_once_for_both_demo_sets() -> None:
+    names = [Job(setting, "none", 3).name for setting in ("state-real", "state-scripted")]
+    assert names == ["state-none-3", "state-none-3"]
+    assert Job("state-real", "both", 3).name != Job("state-scripted", "both", 3).name
+
+
+def finished(out: Path, job: Job, successes: list[float], **record: object) -> None:
+    """A run of the benchmark as it lies there in the end: its reports begin 30 s after its start."""
+    write_run(out / job.name, successes, f"run.seed={job.seed}", begin=1030.0)
+    whole = {"job": vars(job), "started": [1000.0], "finished": 1500.0, "demo_seconds": 80.0, "steps": None}
+    runner.write_record(out / job.name, whole | {"made": 3500, "commit": "abc", "machine": "m"} | record)
+
+
+def test_the_report_says_what_each_threshold_took(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finished(tmp_path, Job("state-real", "both", 0), [0.5, 0.9, 1.0])
+    finished(tmp_path, Job("state-real", "both", 1), [0.92, 0.5, 0.6])
+    finished(tmp_path, Job("state-real", "none", 0), [0.0, 0.0, 0.0], demo_seconds=0.0)
+    (tmp_path / "state-real-both-2").mkdir()  # under way
+    assert benchmark.main([str(tmp_path), "--collect"]) == 0
+    table = capsys.readouterr().out
+    both = next(line for line in table.splitlines() if line.startswith("| demos and interventions"))
+    assert both.split("|")[2:5] == [" 2 ", " 1500 (1250 … 1750) ", " 95 (92 … 98) "]  # 10 s a 1,000 steps
+    assert "3000, 1 of 2" not in both
+    assert both.count("never (never … never), 1 of 2") == 3
+    with (tmp_path / "report" / "runs.csv").open() as file:
+        rows = {(row["setting"], row["arm"], row["seed"]): row for row in csv.DictReader(file)}
+    assert len(rows) == 4  # the run without demonstrations belongs to both demo sets
+    first = rows["state-real", "both", "0"]
+    assert (first["env_steps_to_90"], first["wall_s_to_90"], first["human_s_to_90"]) == (
+        "2000.0",
+        "50.0",
+        "100.0",
+    )
+    assert (first["env_steps_to_100"], first["wall_s"]) == ("3000.0", "500.0")
+    assert rows["state-scripted", "none", "0"]["env_steps_to_90"] == "never"
+    assert (tmp_path / "report" / "curves.png").stat().st_size > 10_000
+
+
+def test_time_between_sessions_does_not_count() -> None:
+    reports = np.array([10.0, 20.0, 110.0, 120.0])
+    assert elapsed(np.array([15.0, 20.0, 110.0, 130.0]), [0.0, 100.0], reports).tolist() == [15, 20, 30, 50]
+
+
+def test_a_median_that_was_never_reached_is_said_with_how_many_did() -> None:
+    assert spread([100.0, 200.0, 300.0]) == "200 (150 … 250)"
+    assert spread([100.0, 200.0, NEVER]) == "200 (150 … never), 2 of 3"
+    assert spread([NEVER, NEVER]) == "never"
+
+
+def test_a_run_is_made_until_it_is_there(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert not runner.is_finished(folder)
+    runner.write_record(folder.mkdir() or folder, {"steps": 3000, "made": 3000})
+    assert not runner.is_finished(folder)  # cut off
+    runner.write_record(folder, {"steps": 3000, "made": 3000, "finished": 1.0})
+    assert runner.is_finished(folder, 3000)
+    assert not runner.is_finished(folder)  # a first look, now wanted whole
+    runner.write_record(folder, {"steps": 3000, "made": 2000, "finished": 1.0})
+    assert runner.is_finished(folder)  # it was solved before
+
+
+def test_side_by_side_runs_share_the_cores_evenly() -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    dealt = runner.shares(len(cores))
+    assert sorted(core for share in dealt for core in share) == cores
+    assert {len(share) for share in dealt} == {1}
+    with pytest.raises(ValueError, match="--jobs must be 1 to"):
+        runner.shares(len(cores) + 1)
