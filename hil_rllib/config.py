@@ -30,6 +30,7 @@ Weight = Annotated[float, Range(low=0)]
 LearningRate = Annotated[float, Range(above=0, high=1)]
 Name = Annotated[str, NotEmpty()]
 Indices = Annotated[tuple[int, ...], Range(low=0), NotEmpty()]
+Device = Literal["auto", "browser", "gamepad", "hid", "keyboard", "none", "scripted"]
 
 
 @dataclass(frozen=True)
@@ -89,17 +90,23 @@ class ScriptedOperatorSection:
 
 @dataclass(frozen=True)
 class OperatorSection:
-    device: Literal["auto", "browser", "gamepad", "hid", "keyboard", "none", "scripted"] = "auto"
+    count: Count = 1  # people, each with a runner on a seat of its own; 0: nobody
+    device: Device | tuple[Device, ...] = "auto"  # of all, or a list of `count`, one for each
     mode: Literal["hold", "toggle", "auto"] = "hold"
     hz: Annotated[float, Range(above=0, high=100)] = 10.0  # the environment's own control rate
     realtime: bool = False  # keep to `hz` with a synthetic device too; with a person it is always kept
     controller_config: str | None = None  # gamepad: a JSON map of your own; null: the one that fits its name
     scripted: ScriptedOperatorSection = field(default_factory=ScriptedOperatorSection)
 
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """Each operator's."""
+        return self.device if isinstance(self.device, tuple) else (self.device,) * self.count
+
 
 @dataclass(frozen=True)
 class RunnersSection:
-    autonomous: Count = 0  # runners beside the operator's
+    autonomous: Count = 0  # runners beside the operators'; those without a place yet join once there is one
     envs_per_runner: Positive = 1
     fragment: Positive = 5  # steps per sample request; short ones keep the operator's clock steady
 
@@ -260,6 +267,7 @@ def _check(config: Config, origin: str) -> None:
     """Settings that are fine alone but not together."""
     sac, demos, operator = config.sac, config.demos, config.operator
     no_demos = demos.source == "none"
+    nobody = set(operator.devices) <= {"none"}
     recorded_set = demos.source not in ("none", "scripted")
     offline = config.run.algorithm != "sac"
     rules = [
@@ -290,9 +298,22 @@ def _check(config: Config, origin: str) -> None:
             "sac.bc_start_updates needs demonstrations, but demos.source is 'none'.",
         ),
         (
-            no_demos and operator.device == "none" and sac.demo_fraction > 0,
-            f"sac.demo_fraction {sac.demo_fraction:g} can never be met: demos.source and operator.device are "
-            "both 'none'. Set sac.demo_fraction=0, or name a source or a device.",
+            len(operator.devices) != operator.count,
+            f"operator.device lists {len(operator.devices)} devices, but operator.count is {operator.count}. "
+            "Give one for each operator, or a single one for all.",
+        ),
+        (
+            not offline and operator.count == 0 and config.runners.autonomous == 0,
+            "operator.count and runners.autonomous are both 0: nobody would act. Set one to 1 or more.",
+        ),
+        (
+            config.record.operator and operator.count == 0,
+            "record.operator needs operator.count of 1 or more.",
+        ),
+        (
+            no_demos and nobody and sac.demo_fraction > 0,
+            f"sac.demo_fraction {sac.demo_fraction:g} can never be met: demos.source is 'none', and no "
+            "operator has a device. Set sac.demo_fraction=0, or name a source or a device.",
         ),
         (
             not no_demos and sac.demo_fraction == 0 and sac.bc_start_updates == 0,
@@ -305,9 +326,9 @@ def _check(config: Config, origin: str) -> None:
             "sac.demo_fraction is 0. Set both weights to 0, or a fraction above 0.",
         ),
         (
-            config.run.mode == "lockstep" and operator.device not in ("none", "scripted"),
+            config.run.mode == "lockstep" and not set(operator.devices) <= {"none", "scripted"},
             f"run.mode 'lockstep' would make a person wait for the learner. Set operator.device to none or "
-            f"scripted (it is '{operator.device}'), or run.mode=async.",
+            f"scripted (it is '{', '.join(operator.devices)}'), or run.mode=async.",
         ),
         (
             config.run.mode == "lockstep" and operator.realtime,

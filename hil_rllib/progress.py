@@ -39,6 +39,7 @@ class ProgressLine(tune.Callback):
         self._unit = "step" if self._clock == "env_steps" else "update"
         self._stream = stream or sys.stdout
         self._live = self._stream.isatty()
+        self._runners = config.operator.count + config.runners.autonomous
         self._started = self._printed_at = time.monotonic()
         self._evaluated_at: float | None = None
 
@@ -72,6 +73,8 @@ class ProgressLine(tune.Callback):
         ]
         if self._clock == "updates":  # nobody acts
             return " · ".join(parts)
+        if self._runners > 1 or hil["runners_alive"] < self._runners:
+            parts.append(f"runners {int(hil['runners_alive'])}/{self._runners}")
         if "success_rate" in hil:
             parts += [f"success {hil['success_rate']:.0%}", f"human {hil['intervention_rate']:.0%}"]
         parts.append(f"human time {hil['human_seconds']:.0f} s")

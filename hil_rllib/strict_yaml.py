@@ -181,7 +181,8 @@ def _paths(schema: type, prefix: str = "") -> Iterator[str]:
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     """`value` as the annotation wants it, or a ConfigError that starts with `where`."""
-    for option in get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,):
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    for option in options:
         bare, *bounds = get_args(option) if get_origin(option) is Annotated else (option,)
         fitted = _fits(bare, value)
         if fitted is None:
@@ -191,10 +192,11 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             if not all(bound.holds(item) for item in items):
                 raise ConfigError(f"{where} must be {bound}, got {_show(value)}.")
         return fitted[0]
-    if get_origin(hint) is Literal and isinstance(value, str):
-        near = difflib.get_close_matches(value, get_args(hint), n=1)
+    words = [word for option in options if get_origin(option) is Literal for word in get_args(option)]
+    if words and isinstance(value, str):
+        near = difflib.get_close_matches(value, words, n=1)
         advice = f"Did you mean '{near[0]}'? " if near else ""
-        choices = ", ".join(get_args(hint))
+        choices = ", ".join(words)
         raise ConfigError(f"{where}: unknown choice '{value}'. {advice}Choose from {choices}.")
     wants_text = _describe(hint).startswith("text") and isinstance(value, (bool, int, float))
     advice = " Quote it to make it text." if wants_text else ""

@@ -136,12 +136,13 @@ def check_ingredients(config: Config, run_dir: Path, resumed: bool = False) -> C
 
 
 def check_operator(config: Config) -> None:
-    """Raises where the input device cannot be used: unknown, not here, or with a bad map of its buttons."""
-    check_device(config.operator.device, **device_options(config))
+    """Raises where an input device cannot be used: unknown, not here, or with a bad map of its buttons."""
+    for seat, device in enumerate(config.operator.devices):
+        check_device(device, **device_options(config, seat))
+        if "RAY_ADDRESS" not in os.environ:  # in a cluster the operator may sit at another machine
+            check_present(device)
     if config.operator.controller_config is not None:
         load_maps(config.operator.controller_config)
-    if "RAY_ADDRESS" not in os.environ:  # in a cluster the operator may sit at another machine
-        check_present(config.operator.device)
 
 
 def train(config: Config, run_dir: Path, checkpoint: Path | None, started: float) -> int:
@@ -199,14 +200,15 @@ def train(config: Config, run_dir: Path, checkpoint: Path | None, started: float
 
 
 def start_ray(config: Config) -> None:
-    """Join the cluster of RAY_ADDRESS, or start one on this machine that has the operator's seat."""
+    """Join the cluster of RAY_ADDRESS, or start one on this machine that has the operators' seats."""
     hook = {"worker_process_setup_hook": "hil_rllib.logs.quiet_worker"}
     common = {"logging_level": "ERROR", "runtime_env": hook}
     if "RAY_ADDRESS" in os.environ:
         ray.init(**common)
         return
     cpus = max(len(os.sched_getaffinity(0)), 1 + config.runners.autonomous)
-    ray.init(num_cpus=cpus, resources={OPERATOR_RESOURCE: 1}, include_dashboard=False, **common)
+    seats = {OPERATOR_RESOURCE: config.operator.count} if config.operator.count else None
+    ray.init(num_cpus=cpus, resources=seats, include_dashboard=False, **common)
 
 
 def summarise(metrics: dict[str, Any], config: Config, seconds: float) -> dict[str, Any]:

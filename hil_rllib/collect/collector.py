@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
 import ray
+import torch
 from ray.rllib.core import COMPONENT_RL_MODULE
 from ray.rllib.env.env_runner import EnvRunner
-from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.env.env_runner_state_server import EnvRunnerStateServer
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
-TAG = "sample"
+from hil_rllib.collect.runners import Greet, Greeting, RunnerGroup
+
+RESEED = 7919  # between a runner's seeds before and after a restart: more than there are runners
 
 
 @dataclass
 class Group:
-    """A group of runners. realtime: a person paces it, so it is never held back for the learner."""
+    """A group of runners.
+
+    operator: it has an input device. realtime: a person paces it, so it is never held back for the learner.
+    """
 
     name: str
-    runners: EnvRunnerGroup
+    runners: RunnerGroup
     realtime: bool
+    operator: bool = False
 
 
 class AskedAhead:
@@ -69,34 +77,56 @@ def _is_here(ref: ray.ObjectRef) -> bool:
 class Collector:
     """Samples the groups, asynchronously or in lockstep, and serves them weights.
 
-    Asynchronous: every runner has its requests queued, finished ones are fetched without waiting. Runners
-    that nobody paces wait while the learner is behind, so the UTD ratio holds from both sides.
+    Asynchronous: every runner that is there has its requests queued, finished ones are fetched without
+    waiting. Runners that nobody paces wait while the learner is behind, so the UTD ratio holds from both
+    sides.
     Lockstep: one fragment of every runner, in order; a run is then a function of its seed.
+
+    make_groups: is given what every runner is to be greeted with (see `RunnerGroup`).
     """
 
-    def __init__(self, groups: list[Group], lockstep: bool) -> None:
-        self.groups = groups
+    def __init__(self, make_groups: Callable[[Greet], list[Group]], lockstep: bool) -> None:
         self._lockstep = lockstep
         server = ray.remote(num_cpus=0, max_restarts=-1, max_concurrency=16)(EnvRunnerStateServer)
         self._server = server.remote()
-        for group in groups:
-            self.share_server(group.runners)
+        self.groups = make_groups(self._greeting)
+        self._running: dict[tuple[str, int], set[str]] = defaultdict(set)  # each runner's episodes
 
     def collect(self, *, hold_back: bool) -> Iterator[tuple[Group, list[SingleAgentEpisode], Any]]:
         """(group, episode fragments, metrics) of every finished request.
 
-        hold_back: ask only real-time runners for more.
+        hold_back: ask only real-time runners for more. Raises RunnerError where the run cannot go on.
         """
         for group in self.groups:
+            group.runners.welcome()
             if self._lockstep:
-                results = group.runners.foreach_env_runner(_sample, local_env_runner=False)
+                while group.runners.alive < len(group.runners):
+                    time.sleep(0.02)
+                    group.runners.welcome()
+                results = iter(group.runners.results_of_all(_sample))
             else:
-                self._request(group, hold_back)
-                ready = group.runners.fetch_ready_async_reqs(tags=TAG, timeout_seconds=0.0)
-                self._request(group, hold_back)
-                results = [result for _, result in ready]
-            for episodes, metrics in results:
+                results = self._fetched(group, hold_back)
+            for index, (episodes, metrics) in results:
+                running = self._running[group.name, index]
+                for episode in episodes:
+                    (running.discard if episode.is_done else running.add)(str(episode.id_))
                 yield group, episodes, metrics
+
+    def cut_off(self) -> list[str]:
+        """Ids of episodes that will not go on, since last asked: their runners were lost."""
+        ids: list[str] = []
+        for group in self.groups:
+            for index in group.runners.take_lost():
+                ids += self._running.pop((group.name, index), ())
+        return ids
+
+    def counts(self) -> dict[str, float]:
+        """How many runners are in service."""
+        alive = {group.name: group.runners.alive for group in self.groups}
+        return {
+            "runners_alive": sum(alive.values()),  # operators' among them
+            "operators_alive": sum(alive[group.name] for group in self.groups if group.operator),
+        }
 
     def push(self, weights: dict[str, Any], seq_no: int) -> None:
         """Offer new weights; runners take them at their next `sample`. weights: an RLModule state."""
@@ -105,23 +135,29 @@ class Collector:
         if self._lockstep:
             ray.get(pushed)
 
-    def share_server(self, runners: EnvRunnerGroup, worker_ids: list[int] | None = None) -> None:
-        """Tell runners, new or restarted ones, where weights come from."""
+    def _greeting(self, starts: int) -> Greeting:
+        """What a runner is told when it has started. starts: how often it had before."""
         server, lockstep = self._server, self._lockstep
 
-        def share(runner: EnvRunner) -> None:
+        def greet(runner: EnvRunner) -> str:
             runner._env_runner_state_server = server if lockstep else AskedAhead(server)
+            # A runner cut off and found again alive: some of its episode was lost on the way.
+            runner._needs_initial_reset = True
+            if starts and runner._seed is not None:  # not the episodes it began with once more
+                runner._seed += RESEED * starts
+                torch.manual_seed(runner._seed)
+            return ray.util.get_node_ip_address()
 
-        runners.foreach_env_runner(
-            share, local_env_runner=False, remote_worker_ids=worker_ids, timeout_seconds=60.0
-        )
+        return greet
 
-    def _request(self, group: Group, hold_back: bool) -> None:
-        """Fill the queue of every runner in the group; each call adds at most one request a runner."""
-        if hold_back and not group.realtime:
-            return
-        while group.runners.foreach_env_runner_async(_sample, tag=TAG):
-            pass
+    def _fetched(self, group: Group, hold_back: bool) -> Iterator[tuple[int, Any]]:
+        """Finished requests; the queues are full before and after, unless the group is held back."""
+        ask = group.realtime or not hold_back
+        if ask:
+            group.runners.request(_sample)
+        yield from group.runners.results()
+        if ask:
+            group.runners.request(_sample)
 
 
 def _sample(runner: EnvRunner) -> tuple[list[SingleAgentEpisode], Any]:

@@ -59,6 +59,10 @@ class Statistics:
                 self.episodes += 1
                 self._recent.append((bool(last.get(SUCCESS)), running))
 
+    def drop(self, episode_id: str) -> None:
+        """Forget an episode that was cut off; its steps stay counted."""
+        self._running.pop(episode_id, None)
+
     def metrics(self, *, env_steps: int, updates: int, online: int, demo: int) -> dict[str, float]:
         """All `hil/…` values of this moment."""
         clock, steps_before, updates_before = self._rate_since

@@ -14,6 +14,7 @@ from ray.rllib.algorithms.iql import IQL
 from ray.rllib.algorithms.marwil import MARWIL
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.utils.checkpoints import Checkpointable
+from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.result import SHOULD_CHECKPOINT, TIMESTEPS_TOTAL
 
 from hil_rllib.collect.statistics import Evaluations
@@ -21,7 +22,7 @@ from hil_rllib.offline.config import HILBCConfig, HILIQLConfig
 from hil_rllib.sac.checkpoint import read_state, restore_random, save_random, write_state
 from hil_rllib.sac.evaluation import Evaluator
 from hil_rllib.sac.init_from import load_policy
-from hil_rllib.sac.machine import keep_freed_memory, learner_threads
+from hil_rllib.sac.machine import keep_freed_memory, learner_threads, on_this_node
 from hil_rllib.sac.module import ACTING
 
 REPORT_EVERY = 20  # [updates]
@@ -93,6 +94,10 @@ class OfflineRun(MARWIL):
         if self.updates % self.hil.checkpoint.every_steps == 0:
             result[SHOULD_CHECKPOINT] = True
         return result
+
+    @classmethod
+    def default_resource_request(cls, config: Any) -> PlacementGroupFactory:
+        return on_this_node(super().default_resource_request(config))
 
     def cleanup(self) -> None:
         ray.kill(self.evaluator)

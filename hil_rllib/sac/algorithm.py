@@ -13,7 +13,6 @@ from ray.exceptions import RayActorError
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.sac import SAC
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, LEARNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
@@ -21,23 +20,22 @@ from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.result import SHOULD_CHECKPOINT, TIMESTEPS_TOTAL
 
 from hil_rllib.collect.collector import Collector, Group
-from hil_rllib.collect.runners import RunnerGroup
+from hil_rllib.collect.runners import Greet, RunnerGroup
 from hil_rllib.collect.statistics import Evaluations, Statistics
 from hil_rllib.data.replay import Fragment, ReplayMix, Ring
 from hil_rllib.logs import announced
 from hil_rllib.sac.checkpoint import restore_run, save_run
-from hil_rllib.sac.config import OPERATOR_RESOURCE, HILSACConfig
+from hil_rllib.sac.config import HILSACConfig
 from hil_rllib.sac.demos import demo_fragments
 from hil_rllib.sac.evaluation import Evaluator
 from hil_rllib.sac.init_from import load_policy
-from hil_rllib.sac.machine import keep_freed_memory, learner_threads
-from hil_rllib.sac.recorder import dataset_names, recordings_dir, start_writer
+from hil_rllib.sac.machine import keep_freed_memory, learner_threads, on_this_node
+from hil_rllib.sac.recorder import autonomous_names, operator_names, recordings_dir, start_writer
 from hil_rllib.sac.staging import Staging
 
 logger = logging.getLogger(__name__)
 
 METRICS_EVERY = 20  # updates between two readings of the losses: reading makes the learner wait for them
-PROBE_EVERY_S = 1.0  # [s] between looks whether a lost runner is back: learning waits for each look
 LEARNER_METRICS = ("q_mean", "temperature", "entropy")  # of the learner's own, those shown under `hil/` too
 
 
@@ -63,6 +61,9 @@ class HILSAC(SAC):
             self.metrics.aggregate([metrics], key=ENV_RUNNER_RESULTS)
             for episode in episodes:
                 self._store(group, episode)
+        for episode_id in self.collector.cut_off():
+            self.staging.drop(episode_id)
+            self.stats.drop(episode_id)
 
         owed = self._owed()
         blocks = owed // self._block if self.lockstep else min(owed // self._block, self._blocks_per_push)
@@ -76,7 +77,7 @@ class HILSAC(SAC):
         self._evaluate_when_due()
         counts = {"env_steps": self.env_steps, "updates": self.updates}
         values = self.stats.metrics(**counts, online=len(self.online), demo=len(self.demo))
-        values |= self._learner_metrics
+        values |= self.collector.counts() | self._learner_metrics
         for section, named in (("hil", values), ("evaluation", self.evaluations.latest)):
             for name, value in named.items():
                 self.metrics.log_value((section, name), value, window=1)
@@ -182,22 +183,16 @@ class HILSAC(SAC):
         self.staging, self.stats, self.evaluations = Staging(), Statistics(), Evaluations()
         self.saved_rings: dict[str, Any] = {}
         self._learner_metrics: dict[str, float] = {}
-        self._probe_at = 0.0
         self.env_steps = self.updates = self.pushes = 0
         self._evaluated_at = self._checkpointed_at = self._since_metrics = 0
         self._block = max(1, int(hil.sac.utd_ratio))
         self._blocks_per_push = max(1, hil.sac.weight_push_every // self._block)
 
         self._writers: list[Any] = []  # handles; an actor lives as long as one is held
-        operator = self.config.operator(self._start_writers("operator"))
-        paced = operator.env_config["operator_hz"] is not None
-        groups = [Group("operator", self._make_runners(operator, hil.runners.autonomous), realtime=paced)]
-        if hil.runners.autonomous:
-            autonomous = self.config.autonomous(self._start_writers("autonomous"))
-            groups.append(Group("autonomous", self._make_runners(autonomous, 0), realtime=False))
         # Fragments that may be under way on the runners before the learner counts as behind.
-        self._slack = 2 * hil.runners.fragment * (1 + hil.runners.autonomous) * hil.sac.utd_ratio
-        self.collector = Collector(groups, self.lockstep)
+        runners = hil.operator.count + hil.runners.autonomous
+        self._slack = 2 * hil.runners.fragment * runners * hil.sac.utd_ratio
+        self.collector = Collector(self._make_groups, self.lockstep)
 
         self._evaluation = None
         spec = self.config.get_rl_module_spec(spaces=self.spaces, inference_only=True)
@@ -211,28 +206,27 @@ class HILSAC(SAC):
                 load_policy(self.learner_group._learner._policy, Path(hil.run.init_from))
             self._load_demos()
 
-    def _make_runners(self, config: AlgorithmConfig, bundles_before: int) -> RunnerGroup:
-        """A group of remote runners. bundles_before: of `default_resource_request`, after the trial's own."""
-        return RunnerGroup(
-            env_creator=self.env_creator,
-            config=config,
-            local_env_runner=False,
-            logdir=self.logdir,
-            tune_trial_id=self.trial_id,
-            pg_offset=bundles_before,
-        )
-
-    def _start_writers(self, group: str) -> list[str]:
-        """Names of the actors that write down the group's episodes, one for each runner, if they are."""
+    def _make_groups(self, greet: Greet) -> list[Group]:
+        """A group for each operator, who has a device of their own, and one for all autonomous runners."""
         hil = self.hil
-        if not getattr(hil.record, group):
-            return []
-        first, count = (0, hil.runners.autonomous) if group == "autonomous" else (hil.runners.autonomous, 1)
-        names = dataset_names(group, count)
-        started = [
-            start_writer(recordings_dir(hil) / name, hil.record.task, bundle=first + i + 1)
-            for i, name in enumerate(names)
-        ]
+        common = {"env_creator": self.env_creator, "logdir": self.logdir, "tune_trial_id": self.trial_id}
+        groups = []
+        for seat, name in enumerate(operator_names(hil)):
+            config = self.config.operator(seat, self._start_writers([name], hil.record.operator))
+            paced = config.env_config["operator_hz"] is not None
+            runners = RunnerGroup([name], greet, config=config, **common)
+            groups.append(Group(name, runners, realtime=paced, operator=True))
+        if names := autonomous_names(hil):
+            config = self.config.autonomous(self._start_writers(names, hil.record.autonomous))
+            runners = RunnerGroup(names, greet, config=config, **common)
+            groups.append(Group("autonomous", runners, realtime=False))
+        return groups
+
+    def _start_writers(self, runners: list[str], recorded: bool) -> list[str]:
+        """Names of the actors that write down the runners' episodes, one each, if they are recorded."""
+        hil = self.hil
+        folders = [recordings_dir(hil) / name for name in runners] if recorded else []
+        started = [start_writer(folder, hil.record.task) for folder in folders]
         self._writers += [handle for _, handle in started]
         return [name for name, _ in started]
 
@@ -257,26 +251,10 @@ class HILSAC(SAC):
             ray.kill(actor)
         super().cleanup()
 
-    def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
-        """Take runners that Ray has restarted back into service. RLlib asks before every `training_step`."""
-        restored: list[int] = []
-        if time.monotonic() < self._probe_at:
-            return restored
-        self._probe_at = time.monotonic() + PROBE_EVERY_S
-        for group in self.collector.groups:
-            ids = super().restore_env_runners(group.runners)
-            if ids:
-                self.collector.share_server(group.runners, ids)
-            restored += ids
-        return restored
-
     @classmethod
     def default_resource_request(cls, config: Any) -> PlacementGroupFactory:
-        """RLlib's bundle for the trial itself, one for each autonomous runner, and the operator's."""
-        request = super().default_resource_request(config)
-        autonomous = [{"CPU": 1}] * config["hil"].runners.autonomous
-        bundles = [*request.bundles, *autonomous, {OPERATOR_RESOURCE: 1}]
-        return PlacementGroupFactory(bundles, strategy=request.strategy)
+        """What the learner needs, here, where the run's folder is. Runners find their own places."""
+        return on_this_node(super().default_resource_request(config))
 
     # -- checkpoints -------------------------------------------------------------------------------
 

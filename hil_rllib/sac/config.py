@@ -33,7 +33,7 @@ QUEUED_S = 20.0  # [s] of steps queued on a person's runner: more than a checkpo
 class HILSACConfig(SACConfig):
     """RLlib's SAC configuration as `HILSAC` needs it; everything of ours is in `.hil`.
 
-    It has no remote env runners: `HILSAC` makes two groups of its own, by `autonomous()` and `operator()`.
+    It has no remote env runners: `HILSAC` makes groups of its own, by `autonomous()` and `operator()`.
     """
 
     def __init__(self, algo_class: type | None = None) -> None:
@@ -50,7 +50,6 @@ class HILSACConfig(SACConfig):
         }
         self._dont_auto_sync_env_runner_states = True  # runners pull from the state server
         self.delay_between_env_runner_restarts_s = 1.0
-        self.env_runner_health_probe_timeout_s = 0.2  # learning waits this long for a lost runner
         self.min_time_s_per_iteration = 1  # one report a second
         self.min_sample_timesteps_per_iteration = 0
 
@@ -65,11 +64,12 @@ class HILSACConfig(SACConfig):
             num_env_runners=0,
             rollout_fragment_length=hil.runners.fragment,
             max_requests_in_flight_per_env_runner=2,  # one runs, one waits: no runner idles
+            validate_env_runners_after_construction=False,  # it would wait for all; `RunnerGroup` does not
             env_to_module_connector=lambda env, spaces, device: encode_connector(hil),
             module_to_env_connector=lambda env, spaces: InterventionConnector(),
         )
         config.learners(num_learners=0, num_gpus_per_learner=int(torch.cuda.is_available()))
-        config.fault_tolerance(restart_failed_env_runners=True)
+        config.fault_tolerance(restart_failed_env_runners=True, max_num_env_runner_restarts=-1)  # any number
         config.debugging(seed=hil.run.seed, log_level="ERROR")
         config.reporting(metrics_num_episodes_for_smoothing=20)
         if hil.run.mode == "lockstep":  # reports, hence checkpoints and the end, always at the same steps
@@ -97,13 +97,14 @@ class HILSACConfig(SACConfig):
         )
         return config
 
-    def operator(self, writers: Sequence[str] = ()) -> AlgorithmConfig:
-        """The configuration of the operator's runner group: one runner, bound to the input device.
+    def operator(self, seat: int = 0, writers: Sequence[str] = ()) -> AlgorithmConfig:
+        """The configuration of an operator's runner group: one runner, bound to their input device.
 
-        writers: the name of its `recorder.EpisodeWriter`, if it is recorded.
+        seat: which of the operators, from 0. writers: the name of its `recorder.EpisodeWriter`, if recorded.
         """
         hil = self.hil
-        realtime = hil.operator.realtime or is_realtime(hil.operator.device)
+        device = hil.operator.devices[seat]
+        realtime = hil.operator.realtime or is_realtime(device)
         config = self.copy(copy_frozen=False)
         config.env_runners(
             num_env_runners=1,
@@ -115,13 +116,13 @@ class HILSACConfig(SACConfig):
                 max(2, round(QUEUED_S * hil.operator.hz / hil.runners.fragment)) if realtime else 2
             ),
             module_to_env_connector=operator_connector(
-                hil.operator.device, mode=hil.operator.mode, options=device_options(hil)
+                device, mode=hil.operator.mode, options=device_options(hil, seat)
             ),
         )
         hz = hil.operator.hz if realtime else None
         env_config = {"hil_env": hil.env, "operator_hz": hz, "operator": True, "writers": list(writers)}
         config.environment(env_config=env_config)
-        config.debugging(seed=hil.run.seed + 1_000_000)  # apart from the autonomous runners' seeds
+        config.debugging(seed=hil.run.seed + (seat + 1) * 1_000_000)  # apart from all other runners' seeds
         return config
 
     def get_default_learner_class(self) -> type:
@@ -196,11 +197,11 @@ def env_options(cfg: EnvSection) -> dict[str, Any]:
     }
 
 
-def device_options(hil: Config) -> dict[str, Any]:
-    """Arguments of the operator's device."""
+def device_options(hil: Config, seat: int = 0) -> dict[str, Any]:
+    """Arguments of an operator's device."""
     operator = hil.operator
-    if operator.device == "scripted":
-        return {**vars(operator.scripted), "seed": hil.run.seed}
+    if operator.devices[seat] == "scripted":
+        return {**vars(operator.scripted), "seed": hil.run.seed + seat}
     if operator.controller_config is not None:  # absolute: runners work in folders of their own
         return {"controller_config": str(Path(operator.controller_config).expanduser().absolute())}
     return {}

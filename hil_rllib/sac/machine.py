@@ -1,9 +1,13 @@
-"""How the learner's process uses the machine it shares with the runners: cores and memory."""
+"""How the learner's process uses its machine: its cores, its memory, and that it stays there."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+
+import ray
+from ray.tune.execution.placement_groups import PlacementGroupFactory
+from ray.util.placement_group import NODE_ID_LABEL_KEY
 
 # glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -30,3 +34,10 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD) and mallopt(_M_TRIM_THRESHOLD, _KEPT))
+
+
+def on_this_node(request: PlacementGroupFactory) -> PlacementGroupFactory:
+    """The same resources for a Tune trial, but on the node of this process: where the run's folder is."""
+    here = ray.get_runtime_context().get_node_id()
+    selector = [{NODE_ID_LABEL_KEY: here}] * len(request.bundles)
+    return PlacementGroupFactory(request.bundles, strategy=request.strategy, bundle_label_selector=selector)

@@ -1,4 +1,7 @@
-"""Runners' episodes to LeRobot datasets, each by a process of its own on the runner's machine."""
+"""Runners' episodes to LeRobot datasets, each by a process of its own on the learner's machine.
+
+There, and not beside the runner, so that all datasets lie in the run's folder and none goes with a node.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ from typing import Any
 import gymnasium as gym
 import ray
 from ray.exceptions import RayError
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from hil_rllib.collect.recording import PIXELS, WORLD, Episode
 from hil_rllib.config import Config
@@ -32,9 +34,15 @@ def recordings_dir(config: Config) -> Path:
     return Path(config.record.dir) if config.record.dir else Path(config.run.dir) / "recordings"
 
 
-def dataset_names(group: str, runners: int) -> list[str]:
-    """Of a group's datasets, one for each runner: the operator has one, the policy may have several."""
-    return [group] if group == "operator" else [f"{group}_{i + 1}" for i in range(runners)]
+def operator_names(config: Config) -> list[str]:
+    """Of the operators' runners and their datasets: `operator`, or of several operator_1, operator_2, …"""
+    count = config.operator.count
+    return ["operator"] if count == 1 else [f"operator_{i + 1}" for i in range(count)]
+
+
+def autonomous_names(config: Config) -> list[str]:
+    """Of the policy's runners and their datasets: autonomous_1, autonomous_2, …"""
+    return [f"autonomous_{i + 1}" for i in range(config.runners.autonomous)]
 
 
 def recorded_episodes(config: Config) -> dict[str, int]:
@@ -46,10 +54,8 @@ def recorded_episodes(config: Config) -> dict[str, int]:
 
 
 def _names(config: Config) -> list[str]:
-    names = dataset_names("operator", 1) if config.record.operator else []
-    return names + (
-        dataset_names("autonomous", config.runners.autonomous) if config.record.autonomous else []
-    )
+    operators = operator_names(config) if config.record.operator else []
+    return operators + (autonomous_names(config) if config.record.autonomous else [])
 
 
 def check_datasets(config: Config, env: gym.Env) -> None:
@@ -144,13 +150,11 @@ class Outbox:
                 logger.error("A recorded episode was not written: %s", error)
 
 
-def start_writer(folder: Path, task: str, bundle: int) -> tuple[str, Any]:
-    """The actor's name and handle. bundle: index of the runner's own in the trial's placement group.
+def start_writer(folder: Path, task: str) -> tuple[str, Any]:
+    """The actor's name and handle. Called in the trial it stays on its machine, wherever the runner goes.
 
     Runners find it by name: with a handle in its arguments Ray warns that a runner may not come back.
     """
-    group = ray.util.get_current_placement_group()
-    where: Any = {"scheduling_strategy": PlacementGroupSchedulingStrategy(group, bundle)} if group else {}
     name = f"writer-{folder.name}-{uuid.uuid4().hex}"
-    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=1, name=name, **where)(EpisodeWriter)
+    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=1, name=name)(EpisodeWriter)
     return name, actor.remote(folder, task)

@@ -14,6 +14,10 @@ class Staging:
     def __init__(self) -> None:
         self._open: dict[str, list[Fragment]] = {}
 
+    def drop(self, episode_id: str) -> None:
+        """Forget an episode that was cut off: its end, and whether it was to be thrown away, is not known."""
+        self._open.pop(episode_id, None)
+
     def admit(self, episode: SingleAgentEpisode) -> list[Fragment]:
         """The fragments to store now: none, or the whole episode at its end unless it is to be rerecorded."""
         fragments = self._open.setdefault(str(episode.id_), [])

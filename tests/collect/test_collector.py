@@ -13,33 +13,47 @@ IN_FLIGHT = 2
 
 
 class FakeRunners:
-    """Runners 0 … n - 1; `work` finishes the oldest request of each."""
+    """Runners 0 … n - 1; `work` finishes the oldest request of each, `lose` takes one out of service."""
 
     def __init__(self, count=1):
         self.waiting = dict.fromkeys(range(count), 0)
-        self.done = []
+        self.alive = 0
+        self._done, self._lost = [], []
 
-    def foreach_env_runner(self, func, **_):
-        if func.__name__ == "_sample":
-            return [([f"episode of {runner}"], {}) for runner in self.waiting]
-        return []
+    def __len__(self):
+        return len(self.waiting)
 
-    def foreach_env_runner_async(self, func, tag):
-        free = [runner for runner, waiting in self.waiting.items() if waiting < IN_FLIGHT]
-        for runner in free:
-            self.waiting[runner] += 1
-        return len(free)
+    def welcome(self):
+        self.alive = min(self.alive + 1, len(self))  # they start one after the other
 
-    def fetch_ready_async_reqs(self, tags, timeout_seconds):
-        assert timeout_seconds == 0.0  # the learner never waits for a runner
-        done, self.done = self.done, []
-        return done
+    def results_of_all(self, what):
+        assert self.alive == len(self)
+        return [(runner, ([episode(runner)], {})) for runner in self.waiting]
 
-    def work(self):
+    def request(self, what):
+        self.waiting = {r: IN_FLIGHT if r < self.alive else 0 for r in self.waiting}
+
+    def results(self):
+        done, self._done = self._done, []
+        return iter(done)
+
+    def take_lost(self):
+        lost, self._lost = self._lost, []
+        return lost
+
+    def work(self, is_done=False):
         for runner, waiting in self.waiting.items():
             if waiting:
                 self.waiting[runner] -= 1
-                self.done.append((runner, ([f"episode of {runner}"], {})))
+                self._done.append((runner, ([episode(runner, is_done)], {})))
+
+    def lose(self, runner):
+        self.waiting[runner] = 0
+        self._lost.append(runner)
+
+
+def episode(runner, is_done=False):
+    return SimpleNamespace(id_=f"episode of {runner}", is_done=is_done)
 
 
 @pytest.fixture
@@ -48,19 +62,25 @@ def groups(monkeypatch):
         collector_module.ray, "remote", lambda **_: lambda _: SimpleNamespace(remote=lambda: None)
     )
     return [
-        Group("operator", FakeRunners(), realtime=True),
+        Group("operator", FakeRunners(), realtime=True, operator=True),
         Group("autonomous", FakeRunners(2), realtime=False),
     ]
 
 
 def collected(collector, hold_back=False):
-    return [(group.name, *episodes) for group, episodes, _ in collector.collect(hold_back=hold_back)]
+    return [
+        (group.name, *(e.id_ for e in episodes))
+        for group, episodes, _ in collector.collect(hold_back=hold_back)
+    ]
 
 
 def test_every_runner_keeps_its_queue_full_and_finished_work_is_taken_once(groups):
-    collector = Collector(groups, lockstep=False)
+    collector = Collector(lambda greet: groups, lockstep=False)
     assert collected(collector) == []
-    assert [group.runners.waiting for group in groups] == [{0: 2}, {0: 2, 1: 2}]
+    assert [group.runners.waiting for group in groups] == [{0: 2}, {0: 2, 1: 0}]  # the last is not there yet
+    assert collector.counts() == {"runners_alive": 2, "operators_alive": 1}
+    assert collected(collector) == []
+    assert collector.counts() == {"runners_alive": 3, "operators_alive": 1}
     groups[1].runners.work()
     assert collected(collector) == [("autonomous", "episode of 0"), ("autonomous", "episode of 1")]
     assert groups[1].runners.waiting == {0: 2, 1: 2}
@@ -68,7 +88,8 @@ def test_every_runner_keeps_its_queue_full_and_finished_work_is_taken_once(group
 
 
 def test_a_learner_that_is_behind_holds_back_all_but_the_person(groups):
-    collector = Collector(groups, lockstep=False)
+    collector = Collector(lambda greet: groups, lockstep=False)
+    collected(collector)
     collected(collector)
     for group in groups:
         group.runners.work()
@@ -79,15 +100,27 @@ def test_a_learner_that_is_behind_holds_back_all_but_the_person(groups):
     assert groups[1].runners.waiting == {0: 2, 1: 2}
 
 
-def test_lockstep_takes_one_fragment_of_each_runner_in_order(groups):
-    collector = Collector(groups, lockstep=True)
+def test_lockstep_waits_for_all_and_takes_one_fragment_of_each_in_order(groups):
+    collector = Collector(lambda greet: groups, lockstep=True)
     for _ in range(3):
         assert collected(collector) == [
             ("operator", "episode of 0"),
             ("autonomous", "episode of 0"),
             ("autonomous", "episode of 1"),
         ]
-    assert groups[0].runners.waiting == {0: 0}
+
+
+@pytest.mark.parametrize(("is_done", "cut_off"), [(False, ["episode of 1"]), (True, [])])
+def test_a_lost_runner_cuts_off_the_episode_it_was_in(groups, is_done, cut_off):
+    collector = Collector(lambda greet: groups, lockstep=False)
+    collected(collector)
+    collected(collector)
+    groups[1].runners.work(is_done)
+    collected(collector)
+    assert collector.cut_off() == []
+    groups[1].runners.lose(1)
+    assert collector.cut_off() == cut_off
+    assert collector.cut_off() == []
 
 
 class FakeRay:

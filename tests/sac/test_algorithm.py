@@ -55,7 +55,6 @@ def run_until(algorithm, done, seconds=120.0):
     deadline = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < deadline, "the algorithm does not get on"
-        algorithm.restore_env_runners(algorithm.env_runner_group)  # as RLlib does before every training_step
         algorithm.training_step()
 
 

@@ -111,7 +111,7 @@ def test_a_dataset_of_another_kind_is_refused_before_the_run(run, configure):
 
 
 def test_a_killed_writer_or_run_leaves_a_dataset_that_loads_and_the_next_one_appends(cluster, tmp_path):
-    name, writer = start_writer(tmp_path / "operator", "Pick", 0)
+    name, writer = start_writer(tmp_path / "operator", "Pick")
     outbox = Outbox(name, realtime=True)
     outbox.put(made_up(seed=1))
     outbox.close()
@@ -123,7 +123,7 @@ def test_a_killed_writer_or_run_leaves_a_dataset_that_loads_and_the_next_one_app
         outbox.put(made_up(seed=seed))  # Ray starts it again
     outbox.close()
     ray.kill(writer)
-    name, writer = start_writer(tmp_path / "operator", "Pick", 0)  # a resumed run
+    name, writer = start_writer(tmp_path / "operator", "Pick")  # a resumed run
     outbox = Outbox(name, realtime=True)
     outbox.put(made_up(seed=4))
     outbox.close()
@@ -155,7 +155,7 @@ def test_only_runners_without_a_person_wait_for_their_writer(cluster, tmp_path):
 
 def test_what_cannot_be_written_is_told_and_training_goes_on(cluster, tmp_path, caplog):
     (tmp_path / "file").write_text("in the way")
-    name, writer = start_writer(tmp_path / "file", "Pick", 0)
+    name, writer = start_writer(tmp_path / "file", "Pick")
     outbox = Outbox(name, realtime=False)
     outbox.put(made_up())
     outbox.close()
