@@ -96,6 +96,8 @@ class OperatorSection:
     hz: Annotated[float, Range(above=0, high=100)] = 10.0  # the environment's own control rate
     realtime: bool = False  # keep to `hz` with a synthetic device too; with a person it is always kept
     controller_config: str | None = None  # gamepad: a JSON map of your own; null: the one that fits its name
+    bind: Name = "127.0.0.1"  # browser: the address its page is served at; 0.0.0.0: all of this machine's
+    port: Annotated[int, Range(low=0, high=65535)] | None = None  # 0: any; null: the first free from 8642 on
     scripted: ScriptedOperatorSection = field(default_factory=ScriptedOperatorSection)
 
     @property

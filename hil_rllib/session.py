@@ -47,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser, default_device: str | None) -
         help="control rate; 0: as fast as it goes (default: 10 where a person drives or looks, else 0)",
     )
     parser.add_argument("--controller-config", metavar="JSON", help="the gamepad's map, from --calibrate")
+    parser.add_argument(
+        "--bind", metavar="ADDRESS", help="browser: where its page is served (default: 127.0.0.1)"
+    )
+    parser.add_argument(
+        "--port", type=int, help="browser: 0 takes any (default: the first free one from 8642 on)"
+    )
     parser.add_argument("--random", action="store_true", help="the cube starts at a random place, by seed")
     parser.add_argument(
         "--episode-steps", type=int, default=100, metavar="N", help="time limit (default: 100)"
@@ -88,7 +94,8 @@ def take_seat(args: argparse.Namespace, env_id: str, *, expert: bool, **env_kwar
     plain, added = split_id(env_id)
     name = args.device or (added.lower() if added in ("Gamepad", "Keyboard") else "auto")
     device = _device(name, args, expert)
-    viewer = args.viewer if args.viewer is not None else device.realtime or added == "Viewer"
+    looks = device.realtime and not isinstance(device, device_class("browser"))  # whose page is the window
+    viewer = args.viewer if args.viewer is not None else looks or added == "Viewer"
     hz = args.hz if args.hz is not None else 10.0 if device.realtime or viewer else 0.0
     if hz and device.realtime:
         claim_priority()  # before the env is made: the renderer's threads inherit it
@@ -113,13 +120,17 @@ def take_seat(args: argparse.Namespace, env_id: str, *, expert: bool, **env_kwar
 
 
 def _device(name: str, args: argparse.Namespace, expert: bool) -> TeleopDevice:
-    if name == "auto" and not device_class("auto").realtime:
-        raise UsageError(
-            "No gamepad is plugged in, and there is no display to read the keyboard through. Plug one in, or "
-            "choose --device scripted, a synthetic human."
-        )
-    check_present(name)
+    is_page = device_class(name) is device_class("browser")
     options: dict[str, Any] = {}
+    for option in ("bind", "port"):
+        if getattr(args, option) is None:
+            continue
+        if not is_page:
+            raise UsageError(f"--{option} is for --device browser.")
+        options[option] = getattr(args, option)
+    check_present(name, **options)
+    if is_page:
+        options["idle"] = "nobody" if getattr(args, "policy", None) is None else "policy"
     if args.controller_config is not None:
         if not Path(args.controller_config).is_file():
             raise UsageError(f"--controller-config {args.controller_config}: no such file.")

@@ -140,7 +140,7 @@ def check_operator(config: Config) -> None:
     for seat, device in enumerate(config.operator.devices):
         check_device(device, **device_options(config, seat))
         if "RAY_ADDRESS" not in os.environ:  # in a cluster the operator may sit at another machine
-            check_present(device)
+            check_present(device, **device_options(config, seat))
     if config.operator.controller_config is not None:
         load_maps(config.operator.controller_config)
 

@@ -121,6 +121,7 @@ class InputsControlWrapper(gymnasium.Wrapper):
         self._guard = DeviceGuard(device)
         self._operator.on_close(self._guard.close)
         self._guard.start(self)
+        self._operator.on_step(self._guard.show)
 
     @property
     def device(self) -> TeleopDevice:
@@ -162,13 +163,16 @@ class InputsControlWrapper(gymnasium.Wrapper):
 
     def _command(self) -> Command | None:
         """What the person does now, or None where they leave it to the policy."""
+        self._operator.reading()
         command = self._guard.read()
         if command is None:
             self._mode.reset()
-            return None
-        if command.end is not EpisodeEnd.NONE:
+        elif command.end is not EpisodeEnd.NONE:
             self._operator.request_end(command.end)
-        return command if self._mode.update(command, time.monotonic()) else None
+        if command is not None and not self._mode.update(command, time.monotonic()):
+            command = None
+        self._operator.declare(command is not None, self.device.input_age_s)
+        return command
 
     def _action(self, command: Command) -> NDArray[np.float32]:
         """The command in this env's action space; what no device commands, such as a turn, is 0."""

@@ -57,6 +57,7 @@ class InterventionConnector(ConnectorV2):
         self._episode_id: str | None = None
         self._guard = DeviceGuard(device, retry_s=retry_s, clock=clock)
         self._guard.start(self._env)
+        self._env.on_step(self._guard.show)
 
     def __call__(
         self, *, batch: dict[str, Any], episodes: list[SingleAgentEpisode], **_: Any
@@ -68,7 +69,7 @@ class InterventionConnector(ConnectorV2):
         # action is discarded, so nobody is asked for one.
         if self._guard is not None and episodes[0].is_reset:
             command = self._intervention(episodes[0].id_)
-            self._env.declare(intervening=command is not None)
+            self._env.declare(command is not None, self._guard.device.input_age_s)
             if command is not None:
                 key = next(iter(actions))
                 actions[key] = [np.clip(command.module_action(), -1.0, 1.0)]
@@ -91,6 +92,7 @@ class InterventionConnector(ConnectorV2):
         if episode_id != self._episode_id:
             self._episode_id = episode_id
             self._guard.reset()
+        self._env.reading()
         command = self._guard.read()
         if command is None:
             self._mode.reset()
@@ -118,7 +120,7 @@ def operator_connector(
     Only names travel to the runner; the device is made there. A name or option that cannot work is an error
     here, in the driver. `mode` is for people: a synthetic device's trigger is taken at its word.
     """
-    options = dict(options or {})
+    options = {**device_class(device).lasting_options(), **(options or {})}
     check_device(device, **options)
     InterventionMode(mode)
 

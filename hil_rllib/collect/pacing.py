@@ -13,10 +13,16 @@ from typing import Any
 import gymnasium
 
 from hil_rllib.contract import IS_INTERVENTION, RERECORD, SUCCESS, EpisodeEnd
+from hil_rllib.devices.base import Moment
 
 logger = logging.getLogger(__name__)
 
-STEP_INTERVAL_MS = "step_interval_ms"  # in `info`: from the end of the previous step (or reset) to this one's
+# In `info` of every step:
+STEP_INTERVAL_MS = "step_interval_ms"  # from the end of the previous step (or reset) to this one's
+MISSED_DEADLINE = "missed_deadline"  # True where the step came later than `hz` asks for
+# In `info` of steps with a person's action, until the env takes it:
+LATENCY_MS = "latency_ms"  # from reading the device
+INPUT_LATENCY_MS = "input_latency_ms"  # from the arrival of the input, where the device can tell
 
 
 def claim_priority() -> str:
@@ -80,17 +86,32 @@ class OperatorWrapper(gymnasium.Wrapper):
         self._sleep = sleep
         self._deadline = 0.0
         self._previous_end = 0.0
+        self._interval_ms: float | None = None
         self._end = EpisodeEnd.NONE
         self._intervening = False
+        self._read_at: float | None = None
+        self._input_age_s: float | None = None
+        self._on_step: list[Callable[[Moment], None]] = []
         self._on_close: list[Callable[[], None]] = []
 
     def request_end(self, end: EpisodeEnd) -> None:
         """End the episode with the next step; of several requests before it the last one counts."""
         self._end = end
 
-    def declare(self, intervening: bool) -> None:
-        """Say whether a person's action is executed in the next step; its info will tell."""
-        self._intervening = intervening
+    def reading(self) -> None:
+        """Say that the device is read now: the latency of the next step counts from here."""
+        self._read_at = self._clock()
+
+    def declare(self, intervening: bool, input_age_s: float | None = None) -> None:
+        """Say whether a person's action is executed in the next step; its info will tell.
+
+        input_age_s: [s] from the arrival of their input to the reading.
+        """
+        self._intervening, self._input_age_s = intervening, input_age_s
+
+    def on_step(self, callback: Callable[[Moment], None]) -> None:
+        """Call `callback` with what came of each step and reset, before the wait: it must be quick."""
+        self._on_step.append(callback)
 
     def on_close(self, callback: Callable[[], None]) -> None:
         """Call `callback` when the env is closed: for what lives exactly as long, such as a device."""
@@ -102,13 +123,16 @@ class OperatorWrapper(gymnasium.Wrapper):
         """Reset; the schedule begins when it is done, however long it took."""
         result = self.env.reset(seed=seed, options=options)
         self._end = EpisodeEnd.NONE
+        self._intervening, self._interval_ms = False, None
+        self._tell(result[0], None, 0.0, False, False, result[1])
         self._deadline = self._previous_end = self._clock()
         return result
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Step, apply the operator's verdict, wait for the deadline."""
+        latency = self._latency()
         observation, reward, terminated, truncated, info = self.env.step(action)
-        info = {**info, IS_INTERVENTION: float(self._intervening)}
+        info = {**info, **latency, IS_INTERVENTION: float(self._intervening)}
         end, self._end = self._end, EpisodeEnd.NONE
         if end in (EpisodeEnd.SUCCESS, EpisodeEnd.FAILURE):
             # The person's word outweighs the env's reward and any time limit met at the same step.
@@ -118,9 +142,10 @@ class OperatorWrapper(gymnasium.Wrapper):
         elif end is EpisodeEnd.RERECORD:
             truncated = True
             info[RERECORD] = True
-        self._wait()
+        self._tell(observation, action, float(reward), terminated, truncated, info)
+        info[MISSED_DEADLINE] = not self._wait()
         now = self._clock()
-        info[STEP_INTERVAL_MS] = 1000.0 * (now - self._previous_end)
+        info[STEP_INTERVAL_MS] = self._interval_ms = 1000.0 * (now - self._previous_end)
         self._previous_end = now
         return observation, float(reward), terminated, truncated, info
 
@@ -130,13 +155,42 @@ class OperatorWrapper(gymnasium.Wrapper):
             self._on_close.pop()()
         super().close()
 
-    def _wait(self) -> None:
+    def _latency(self) -> dict[str, float]:
+        read_at, self._read_at = self._read_at, None
+        if read_at is None or not self._intervening:
+            return {}
+        values = {LATENCY_MS: 1000.0 * (self._clock() - read_at)}
+        if self._input_age_s is not None:
+            values[INPUT_LATENCY_MS] = values[LATENCY_MS] + 1000.0 * self._input_age_s
+        return values
+
+    def _tell(
+        self, observation: Any, action: Any, reward: float, terminated: bool, truncated: bool, info: Any
+    ) -> None:
+        if self._on_step:
+            moment = Moment(
+                observation,
+                action,
+                self._intervening,
+                reward,
+                terminated,
+                truncated,
+                info,
+                self.missed_deadlines,
+                self._interval_ms,
+            )
+            for callback in self._on_step:
+                callback(moment)
+
+    def _wait(self) -> bool:
+        """Until the deadline; False if it is past."""
         if self._period is None:
-            return
+            return True
         self._deadline += self._period
         remaining = self._deadline - self._clock()
         if remaining >= 0:
             self._sleep(remaining)
-        else:
-            self.missed_deadlines += 1
-            self._deadline -= remaining  # a new schedule, from now
+            return True
+        self.missed_deadlines += 1
+        self._deadline -= remaining  # a new schedule, from now
+        return False

@@ -12,7 +12,7 @@ import numpy as np
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
-from hil_rllib.collect.pacing import STEP_INTERVAL_MS
+from hil_rllib.collect.pacing import INPUT_LATENCY_MS, LATENCY_MS, MISSED_DEADLINE, STEP_INTERVAL_MS
 from hil_rllib.contract import CONTROL_DT, HELD_COMMANDS, IS_INTERVENTION, RERECORD, SUCCESS
 
 WINDOW = 20  # episodes that a moving rate looks back on
@@ -33,7 +33,11 @@ class Statistics:
         self.held_commands = 0
         self._running: dict[str, _Running] = {}
         self._recent: deque[tuple[bool, _Running]] = deque(maxlen=WINDOW)
+        self.missed_deadlines = 0
         self._intervals_ms: deque[float] = deque(maxlen=600)
+        self._latencies_ms: dict[str, deque[float]] = {
+            name: deque(maxlen=600) for name in (LATENCY_MS, INPUT_LATENCY_MS)
+        }
         self._staleness: deque[int] = deque(maxlen=WINDOW)
         self._rates = (0.0, 0.0)
         self._rate_since = (time.monotonic(), 0, 0)  # clock, env steps, updates
@@ -50,8 +54,10 @@ class Statistics:
             self._staleness.append(newest_weights - int(episode.get_extra_model_outputs(WEIGHTS_SEQ_NO, -1)))
             infos = episode.get_infos()[1:]
             self.held_commands += sum(HELD_COMMANDS in info for info in infos)
-            intervals = (info.get(STEP_INTERVAL_MS) for info in infos)
-            self._intervals_ms.extend(ms for ms in intervals if ms is not None)
+            self._intervals_ms.extend(info[STEP_INTERVAL_MS] for info in infos if STEP_INTERVAL_MS in info)
+            for name, window in self._latencies_ms.items():
+                window.extend(info[name] for info in infos if name in info)
+            self.missed_deadlines += sum(bool(info.get(MISSED_DEADLINE)) for info in infos)
         if episode.is_done:
             self._running.pop(str(episode.id_))
             last = episode.get_infos(-1)
@@ -80,6 +86,7 @@ class Statistics:
             "held_commands": self.held_commands,  # not finite: the arm held still; since the start or resume
             "online_ring": online,  # transitions that can be sampled
             "demo_ring": demo,
+            "missed_deadlines": self.missed_deadlines,  # operators' steps that came late, in the run's life
         }
         if self._recent:
             steps = sum(r.steps for _, r in self._recent)
@@ -97,13 +104,24 @@ class Statistics:
             p50, p99 = np.percentile(self._intervals_ms, [50, 99])
             values |= {"step_interval_ms_p50": p50, "step_interval_ms_p99": p99}
             values["step_interval_ms_max"] = max(self._intervals_ms)
+        # [ms] until the env takes a person's action, last 600 such steps: `latency_ms` from reading the
+        # device, `input_latency_ms` from the arrival of the input where the device can tell.
+        for name, window in self._latencies_ms.items():
+            if window:
+                p50, p99 = np.percentile(window, [50, 99])
+                values |= {f"{name}_p50": p50, f"{name}_p99": p99}
         return values
 
     def get_state(self) -> dict[str, Any]:
-        return {"human_steps": self.human_steps, "episodes": self.episodes}
+        return {
+            "human_steps": self.human_steps,
+            "episodes": self.episodes,
+            "missed_deadlines": self.missed_deadlines,
+        }
 
     def set_state(self, state: dict[str, Any]) -> None:
         self.human_steps, self.episodes = state["human_steps"], state["episodes"]
+        self.missed_deadlines = state.get("missed_deadlines", 0)
 
 
 @dataclass

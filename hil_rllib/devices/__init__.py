@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 NAMES = ("auto", "browser", "gamepad", "hid", "keyboard", "none", "scripted")
 _BUILT = {  # name -> module:class
+    "browser": "browser.device:BrowserDevice",
     "gamepad": "gamepad:GamepadDevice",
     "hid": "hid_gamepad:HidDevice",
     "keyboard": "keyboard:KeyboardDevice",
@@ -39,62 +40,69 @@ _BUILT = {  # name -> module:class
     "scripted": "scripted:ScriptedHuman",
 }
 # The first of these that can be used here and now.
-_AUTO = ("hid", "gamepad", "keyboard") if sys.platform == "darwin" else ("gamepad", "keyboard")
+_AUTO = (*(("hid",) if sys.platform == "darwin" else ()), "gamepad", "keyboard", "browser")
 
 
 def device_class(name: str) -> type[TeleopDevice]:
     """The class behind a device name; `auto` is what exists on this machine.
 
-    Raises ValueError for an unknown name, `DeviceUnavailable` for one this version does not have.
+    Raises ValueError for an unknown name.
     """
     if name not in NAMES:
         raise ValueError(f"Unknown device {name!r}.{_hint(name, NAMES)}")
-    name = _resolve(name)
-    if name not in _BUILT:
-        choices = ", ".join(["auto", *sorted(_BUILT)])
-        raise DeviceUnavailable(f"Device {name!r} is not part of this version. Choose from {choices}.")
-    module, attribute = _BUILT[name].split(":")
+    module, attribute = _BUILT[_resolve(name)].split(":")
     return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
 
 
 def check_device(name: str, **options: Any) -> None:
-    """Raise now what `make_device` would raise later about the name or the names of the options."""
-    known = inspect.signature(device_class(name)).parameters
+    """Raise now what `make_device` would raise later about the name or the names of the options.
+
+    `auto` takes the options of whatever it may stand for; each device then gets its own.
+    """
+    device_class(name)
+    names = _AUTO if name == "auto" else (name,)
+    known = {option for candidate in names for option in _options(candidate)}
     for option in options:
         if option not in known:
             choices = _hint(option, known) if known else " It takes none."
             raise ValueError(f"Unknown option {option!r} of device {name!r}.{choices}")
 
 
-def check_present(name: str) -> None:
+def check_present(name: str, **options: Any) -> None:
     """Raise `DeviceUnavailable` now if the device cannot be used on this machine as it is; says what to do.
+
+    options: those that `make_device` will get, where they decide whether it can be used.
 
     To be called before any work, where no person can be waited for: a display does not come later, and
     whoever starts a teleoperation wants to hear at once that the gamepad is not plugged in.
     """
-    if reason := device_class(name).missing():
+    if reason := device_class(name).missing() or _make(name, options).blocked():
         raise DeviceUnavailable(reason)
 
 
 def make_device(name: str, **options: Any) -> TeleopDevice:
     """The device of that name, not yet started. See `device_class` and the class for what may be raised."""
-    resolved = _resolve(name)
-    check_device(resolved, **options)
-    if name == "auto" and resolved == "none":
-        logger.warning(
-            "Input device 'auto': no gamepad is plugged in and there is no display to read the keyboard "
-            "through. The policy acts alone ('none')."
-        )
-    elif name == "auto":
-        logger.info("Input device 'auto' is the %s.", resolved)
-    return device_class(resolved)(**options)
+    if name == "auto":
+        logger.info("Input device 'auto' is the %s.", _resolve(name))
+    return _make(name, options)
+
+
+def _make(name: str, options: dict[str, Any]) -> TeleopDevice:
+    check_device(name, **options)
+    made = device_class(name)
+    known = inspect.signature(made).parameters
+    return made(**{option: value for option, value in options.items() if option in known})
+
+
+def _options(name: str) -> set[str]:
+    return set(inspect.signature(device_class(name)).parameters)
 
 
 def _resolve(name: str) -> str:
-    """What `auto` stands for here and now: a gamepad if one is plugged in, else the keyboard, else nobody."""
+    """What `auto` stands for here and now: a gamepad if one is plugged in, else the keyboard, else a page."""
     if name != "auto":
         return name
-    return next((choice for choice in _AUTO if device_class(choice).missing() is None), "none")
+    return next((choice for choice in _AUTO if device_class(choice).missing() is None), _AUTO[-1])
 
 
 def _hint(name: str, choices: Iterable[str]) -> str:

@@ -7,9 +7,12 @@ intervention connector reads it just before each env step, so a command is as fr
 from __future__ import annotations
 
 import abc
-from typing import ClassVar, Self
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import gymnasium
+from numpy.typing import NDArray
 
 from hil_rllib.contract import Command
 from hil_rllib.devices.mode import InterventionMode
@@ -17,6 +20,25 @@ from hil_rllib.devices.mode import InterventionMode
 
 class DeviceUnavailable(RuntimeError):  # noqa: N818 - reads as a condition, like FileNotFoundError's kin
     """The device cannot be used: not built, not plugged in, no display. The message says what to do."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What came of one step of the env, or of a reset, for devices that show it.
+
+    action: as the env took it; None at a reset. info: the env's, with what `collect.pacing` knows before the
+    wait. interval_ms: between the ends of the two steps before; None where there are none.
+    """
+
+    observation: Mapping[str, Any]
+    action: NDArray[Any] | None
+    intervening: bool
+    reward: float
+    terminated: bool
+    truncated: bool
+    info: Mapping[str, Any]
+    missed_deadlines: int
+    interval_ms: float | None
 
 
 class TeleopDevice(abc.ABC):
@@ -35,6 +57,20 @@ class TeleopDevice(abc.ABC):
         """Why the device cannot be used here and now, and what to do; None where it can."""
         return None
 
+    def blocked(self) -> str | None:
+        """The same of this one, with the options it was made with."""
+        return None
+
+    @classmethod
+    def lasting_options(cls) -> dict[str, Any]:
+        """Options made once for a run, so that a runner started anew has the same device as before."""
+        return {}
+
+    @property
+    def input_age_s(self) -> float | None:
+        """[s] from the arrival of the newest input to the last `read`; None where nobody can tell."""
+        return None
+
     def intervention_mode(self, kind: str) -> InterventionMode:
         """Who is in charge with this device, in mode `kind` (hold, toggle, auto).
 
@@ -50,11 +86,15 @@ class TeleopDevice(abc.ABC):
         """
 
     @abc.abstractmethod
-    def read(self) -> Command:
+    def read(self) -> Command | None:
         """The command for this control step. Never blocks; called once per step.
 
         `Command.intervening` is the raw trigger (button or key held); `InterventionMode` decides from it.
+        None: nobody is there, so the policy gets control back at once, without the mode's debounce.
         """
+
+    def show(self, moment: Moment) -> None:  # noqa: B027 - most devices have no screen
+        """Show what came of a step. Never blocks; called once per step and reset, before the wait."""
 
     def reset(self) -> None:  # noqa: B027 - most devices keep nothing between episodes
         """An episode begins: forget what belonged to the last one, such as an unread end-of-episode key."""

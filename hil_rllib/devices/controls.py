@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from hil_rllib.contract import EpisodeEnd, Gripper
 
@@ -85,6 +86,23 @@ PLAYSTATION = {
 }
 NINTENDO = {"lb": "L", "rb": "R", "lt": "ZL", "rt": "ZR"}
 
+# What browsers call them: `KeyboardEvent.code` of special keys, and the standard layout of gamepads.
+KEY_CODES = {
+    "up": "ArrowUp",
+    "down": "ArrowDown",
+    "left": "ArrowLeft",
+    "right": "ArrowRight",
+    "shift_l": "ShiftLeft",
+    "shift_r": "ShiftRight",
+    "ctrl_l": "ControlLeft",
+    "ctrl_r": "ControlRight",
+    "space": "Space",
+    "enter": "Enter",
+    "esc": "Escape",
+}
+STANDARD_BUTTONS = {name: index for index, name in enumerate(PAD_BUTTONS)}
+STANDARD_AXES = {name: index for index, name in enumerate(PAD_AXES)}
+
 KEYBOARD_NOTE = "A motion or gripper key takes over while held."
 PAD_NOTE = "The sticks move the arm while you are in charge."
 
@@ -117,6 +135,33 @@ def help_text(device: str, names: Mapping[str, str] | None = None) -> str:
     width = max(len(where) for where, _ in rows)
     lines = [f"  {where:<{width}}  {does}" for where, does in rows]
     return "\n".join([*lines, "  " + (KEYBOARD_NOTE if device == "keyboard" else PAD_NOTE)])
+
+
+def page_controls() -> dict[str, Any]:
+    """The table for the web page, as JSON: where each control is on keyboard and gamepad, its name there.
+
+    `code` or `char` of its key, `button` of its pad; `sticks`: the axes for x, y, z and the sign on each.
+    """
+    rows = [
+        {
+            "name": control.name,
+            "does": control.does,
+            "code": KEY_CODES.get(control.key or ""),
+            "char": control.key if control.key and len(control.key) == 1 else None,
+            "key": label("keyboard", control),
+            "pad": label("gamepad", control),
+            "button": STANDARD_BUTTONS.get(control.pad or ""),
+        }
+        for control in CONTROLS
+    ]
+    positive = {
+        control.name[1]: control.pad for control in CONTROLS if control.name[0] == "+" and control.pad
+    }
+    sticks = []
+    for axis in MOTION:
+        name, sign = PAD_STICKS[positive[axis]]
+        sticks.append([STANDARD_AXES[name], -sign])  # browsers count down and right as positive
+    return {"controls": rows, "sticks": sticks}
 
 
 def markdown_table() -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import gymnasium
 
 from hil_rllib.contract import Command
-from hil_rllib.devices.base import DeviceUnavailable, TeleopDevice
+from hil_rllib.devices.base import DeviceUnavailable, Moment, TeleopDevice
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +23,7 @@ class DeviceGuard:
 
     `read` gives None where there is no usable command, and the policy keeps control:
     - the device raised: it is closed, said once, and `start` is tried again every `retry_s`;
+    - the device says that nobody is there;
     - the command holds NaN or infinity: said once per burst, the device stays open.
     """
 
@@ -59,6 +60,8 @@ class DeviceGuard:
             return None
         try:
             command = self.device.read()
+            if command is None:
+                return None
             finite = all(map(math.isfinite, (*command.motion, command.gripper)))
         except Exception as error:
             self._lose(error)
@@ -67,6 +70,14 @@ class DeviceGuard:
             logger.warning("%s gave a non-finite command %s: ignored, the policy acts.", self._name, command)
         self._in_nan_burst = not finite
         return command if finite else None
+
+    def show(self, moment: Moment) -> None:
+        """Let an open device show what came of a step."""
+        if self._retry_at is None:
+            try:
+                self.device.show(moment)
+            except Exception as error:
+                self._lose(error)
 
     def close(self) -> None:
         """Release the device, whatever state it is in."""

@@ -16,7 +16,7 @@ class Held:
     A tap between two reads counts at the next one. The toggle and the sticks stay as they were left, across
     episodes too; a verdict on the episode is given once.
 
-    motion_intervenes: a motion or gripper control is a trigger by itself, as on a keyboard.
+    motion_intervenes: a motion or gripper control, or a deflection, is a trigger by itself, as on a keyboard.
     bounce_s: a release followed by a press within this time [s] is none.
     trigger_toggles: the trigger flips the toggle instead of counting while it is held.
     """
@@ -91,12 +91,13 @@ class Held:
                 for axis, stick in zip(MOTION, self._deflection, strict=True)
             ]
             grips = [gripper for name, gripper in GRIPPER.items() if name in held]
-            acting = held & {f"{sign}{axis}" for axis in MOTION for sign in "+-"} or bool(grips)
+            keys = held & {f"{sign}{axis}" for axis in MOTION for sign in "+-"}
+            acting = bool(keys or grips or any(self._deflection))
             trigger = "intervene" in held and not self.trigger_toggles
             return Command(
                 motion=(motion[0], motion[1], motion[2]),
                 gripper=grips[0] if len(grips) == 1 else Gripper.HOLD,
-                intervening=self._toggled or trigger or (self.motion_intervenes and bool(acting)),
+                intervening=self._toggled or trigger or (self.motion_intervenes and acting),
                 end=end,
             )
 

@@ -202,9 +202,12 @@ def device_options(hil: Config, seat: int = 0) -> dict[str, Any]:
     operator = hil.operator
     if operator.devices[seat] == "scripted":
         return {**vars(operator.scripted), "seed": hil.run.seed + seat}
+    options: dict[str, Any] = {}
+    if operator.devices[seat] in ("auto", "browser"):
+        options |= {"bind": operator.bind, "port": operator.port and operator.port + seat}
     if operator.controller_config is not None:  # absolute: runners work in folders of their own
-        return {"controller_config": str(Path(operator.controller_config).expanduser().absolute())}
-    return {}
+        options["controller_config"] = str(Path(operator.controller_config).expanduser().absolute())
+    return options
 
 
 def demo_options(hil: Config) -> dict[str, Any]:

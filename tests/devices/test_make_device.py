@@ -8,8 +8,8 @@ import re
 import pytest
 
 from hil_rllib.contract import IDLE
-from hil_rllib.devices import DeviceUnavailable, check_device, device_class, make_device
-from hil_rllib.devices.none import NoDevice
+from hil_rllib.devices import check_device, device_class, make_device
+from hil_rllib.devices.browser.device import BrowserDevice
 
 
 def test_unknown_device_names_the_nearest_and_all():
@@ -33,21 +33,20 @@ def test_option_of_a_device_without_any():
         make_device("none", seed=1)
 
 
-def test_device_of_a_later_version_is_refused_before_work_starts():
-    with pytest.raises(
-        DeviceUnavailable,
-        match=r"'browser' is not part of this version. Choose from auto, gamepad, hid, keyboard, none, scr",
-    ):
-        check_device("browser")
-
-
-def test_auto_without_gamepad_and_display_is_nobody_and_says_so(caplog, monkeypatch, sdl_library):
+def test_auto_without_gamepad_and_display_is_a_page_and_says_so(caplog, monkeypatch, sdl_library):
     monkeypatch.delenv("DISPLAY", raising=False)
-    with caplog.at_level(logging.WARNING), make_device("auto") as device:
-        assert isinstance(device, NoDevice)
-    assert len(caplog.records) == 1
-    assert "no gamepad is plugged in and there is no display" in caplog.text
-    assert "('none')" in caplog.text
+    with caplog.at_level(logging.INFO), make_device("auto") as device:
+        assert isinstance(device, BrowserDevice)
+    assert caplog.messages == ["Input device 'auto' is the browser."]
+
+
+def test_auto_takes_the_options_of_whatever_it_may_be(monkeypatch, sdl_library):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    device = make_device("auto", port=7, controller_config="a gamepad's.json")
+    assert isinstance(device, BrowserDevice)
+    assert device.port == 7
+    with pytest.raises(ValueError, match=r"Unknown option 'prot' of device 'auto'. Did you mean 'port'\?"):
+        check_device("auto", prot=7)
 
 
 def test_nobody_never_intervenes():
@@ -56,7 +55,14 @@ def test_nobody_never_intervenes():
 
 @pytest.mark.parametrize(
     ("name", "realtime"),
-    [("none", False), ("scripted", False), ("gamepad", True), ("hid", True), ("keyboard", True)],
+    [
+        ("none", False),
+        ("scripted", False),
+        ("gamepad", True),
+        ("hid", True),
+        ("keyboard", True),
+        ("browser", True),
+    ],
 )
 def test_a_person_needs_real_time_and_nobody_else(name, realtime):
     assert device_class(name).realtime == realtime

@@ -1,0 +1,190 @@
+// What the person holds: keys, touch pads, buttons of the page, a gamepad. Which is which the server has told.
+const DEAD_ZONE = 0.1; // of full deflection, as on gamepads plugged in at the robot
+const TOUCHED = 1e-6; // a finger at rest on a pad still takes over
+
+const keys = new Set(); // controls by name
+const buttons = new Map(); // pointer → control
+const pads = { pad: [0, 0], lift: [0, 0] }; // deflection right and up, in [-1, 1]
+const byCode = new Map();
+const byChar = new Map();
+let padControls = [];
+let sticks = [];
+let driving = false;
+let changed = () => {};
+let lastPad = "";
+
+export function setControls(hello) {
+  byCode.clear();
+  byChar.clear();
+  for (const { name, code, char } of hello.controls) {
+    if (code) byCode.set(code, name);
+    if (char) byChar.set(char, name);
+  }
+  padControls = hello.controls.filter(({ button }) => button !== null);
+  sticks = hello.sticks;
+}
+
+export function setDriving(value) {
+  driving = value;
+}
+
+export function released() {
+  keys.clear();
+  buttons.clear();
+  for (const id of Object.keys(pads)) rest(id);
+  mark();
+}
+
+// The message's part about what is held now.
+export function held() {
+  const gamepad = readGamepad();
+  const x = pads.pad[1], y = -pads.pad[0], z = pads.lift[1];
+  return { hands: [...new Set([...keys, ...buttons.values()])], touch: [x, y, z], ...gamepad };
+}
+
+export function listen(callback) {
+  changed = callback;
+  addEventListener("keydown", (event) => onKey(event, true));
+  addEventListener("keyup", (event) => onKey(event, false));
+  addEventListener("blur", letGo);
+  document.addEventListener("visibilitychange", () => document.hidden && letGo());
+  addEventListener("contextmenu", (event) => event.target.closest("button, .pad") && event.preventDefault());
+  for (const button of document.querySelectorAll("[data-hold]")) listenButton(button);
+  for (const id of Object.keys(pads)) listenPad(id);
+  addEventListener("gamepadconnected", ({ gamepad }) => tellGamepad(gamepad.id));
+  addEventListener("gamepaddisconnected", () => tellGamepad(null));
+  if (!navigator.getGamepads) {
+    document.getElementById("gamepad").textContent =
+      "Browsers give gamepads only to pages of this machine or over https: open this one through an ssh tunnel.";
+  }
+}
+
+function letGo() {
+  released();
+  changed();
+}
+
+function onKey(event, down) {
+  const name = byCode.get(event.code) ?? byChar.get(event.key?.toLowerCase());
+  if (!name || !driving) return;
+  // Whoever moves through the page with Tab presses its buttons with Space and Enter.
+  if (document.activeElement?.matches(":focus-visible:not(body)")) return;
+  event.preventDefault();
+  if (event.repeat) return;
+  down ? keys.add(name) : keys.delete(name);
+  mark();
+  changed();
+}
+
+function listenButton(button) {
+  const name = button.dataset.hold;
+  const up = (event) => {
+    if (buttons.delete(event.pointerId)) {
+      mark();
+      changed();
+    }
+  };
+  button.addEventListener("pointerdown", (event) => {
+    if (!driving || event.button !== 0) return;
+    event.preventDefault();
+    button.setPointerCapture(event.pointerId);
+    buttons.set(event.pointerId, name);
+    mark();
+    changed();
+  });
+  button.addEventListener("pointerup", up);
+  button.addEventListener("pointercancel", up);
+  button.addEventListener("lostpointercapture", up);
+  button.addEventListener("keydown", (event) => {
+    if (driving && !event.repeat && (event.code === "Space" || event.code === "Enter")) {
+      buttons.set(name, name);
+      mark();
+      changed();
+    }
+  });
+  button.addEventListener("keyup", () => {
+    if (buttons.delete(name)) {
+      mark();
+      changed();
+    }
+  });
+}
+
+function listenPad(id) {
+  const pad = document.getElementById(id);
+  let pointer = null;
+  const move = (event) => {
+    if (event.pointerId !== pointer) return;
+    const box = pad.getBoundingClientRect();
+    const reach = box.height / 2 - 27; // of the knob's centre
+    const clamp = (value) => Math.max(-1, Math.min(1, value / reach)) || TOUCHED;
+    const across = id === "lift" ? 0 : clamp(event.clientX - box.left - box.width / 2);
+    const up = clamp(box.top + box.height / 2 - event.clientY);
+    pads[id] = [across, up];
+    place(pad, across * reach, -up * reach);
+    changed();
+  };
+  const end = (event) => {
+    if (event.pointerId !== pointer) return;
+    pointer = null;
+    rest(id);
+    changed();
+  };
+  pad.addEventListener("pointerdown", (event) => {
+    if (!driving || pointer !== null) return;
+    event.preventDefault();
+    pointer = event.pointerId;
+    pad.setPointerCapture(pointer);
+    pad.classList.add("held");
+    move(event);
+  });
+  pad.addEventListener("pointermove", move);
+  for (const kind of ["pointerup", "pointercancel", "lostpointercapture"]) pad.addEventListener(kind, end);
+}
+
+function rest(id) {
+  const pad = document.getElementById(id);
+  pads[id] = [0, 0];
+  pad.classList.remove("held");
+  place(pad, 0, 0);
+}
+
+function place(pad, right, down) {
+  pad.querySelector(".knob").style.transform = `translate(${right}px, ${down}px)`;
+}
+
+function mark() {
+  const down = new Set([...keys, ...buttons.values()]);
+  for (const button of document.querySelectorAll("[data-hold]")) {
+    button.classList.toggle("held", down.has(button.dataset.hold));
+  }
+}
+
+function readGamepad() {
+  const gamepad = [...(navigator.getGamepads?.() ?? [])].find((pad) => pad?.connected);
+  if (!gamepad) return { pad: [], sticks: [0, 0, 0] };
+  const down = padControls.filter(({ button }) => gamepad.buttons[button]?.pressed).map(({ name }) => name);
+  const beyond = (value) => {
+    const size = (Math.abs(value) - DEAD_ZONE) / (1 - DEAD_ZONE);
+    return size > 0 ? Math.min(size, 1) * Math.sign(value) : 0;
+  };
+  const motion = sticks.map(([axis, sign]) => beyond(sign * (gamepad.axes[axis] ?? 0)));
+  return { pad: down, sticks: motion };
+}
+
+function tellGamepad(id) {
+  document.getElementById("gamepad").textContent = id ? `Gamepad: ${id}` : "The gamepad is gone.";
+}
+
+// A gamepad has no events: look at it as often as the screen is drawn, and tell of changes at once.
+function watchGamepad() {
+  if (driving) {
+    const now = JSON.stringify(readGamepad().pad);
+    if (now !== lastPad) {
+      lastPad = now;
+      changed();
+    }
+  }
+  requestAnimationFrame(watchGamepad);
+}
+requestAnimationFrame(watchGamepad);

@@ -1,0 +1,261 @@
+"""The page in a real browser: real keys, a scripted gamepad, touch; the arm and the episode follow."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+
+import pytest
+from operator_rig import Rig, assert_drives
+
+from hil_rllib.devices import make_device
+from hil_rllib.devices.browser import device as browser
+from hil_rllib.devices.controls import CONTROLS, KEY_CODES, PAD_STICKS, STANDARD_AXES, STANDARD_BUTTONS
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
+SCRIPTED_GAMEPAD = """
+window.scripted = { connected: false, id: "Scripted pad", buttons: [], axes: [0, 0, 0, 0] };
+for (let i = 0; i < 16; i++) window.scripted.buttons.push({ pressed: false });
+navigator.getGamepads = () => [null, window.scripted];
+"""
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with playwright.sync_playwright() as started:
+        launched = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def rig(vector_env):
+    made = Rig(vector_env, make_device("browser", port=0))
+    made.connector._clock = time.monotonic
+    yield made
+    made.connector._close()
+    made.env._on_close.clear()
+    made.env._on_step.clear()
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """No dead man while a busy machine keeps the test waiting."""
+    monkeypatch.setattr(browser, "DEAD_MAN_S", 10.0)
+
+
+@pytest.fixture
+def page(chromium, rig):
+    """The operator's page, opened with the token; a gamepad that scripts can press."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    opened = context.new_page()
+    errors = []
+    opened.on("pageerror", errors.append)
+    opened.add_init_script(SCRIPTED_GAMEPAD)
+    opened.goto(the_device(rig).url)
+    opened.wait_for_selector("body[data-link=drive]")
+    yield opened
+    context.close()
+    assert errors == []
+
+
+def the_device(rig):
+    return rig.connector._guard.device
+
+
+def settled(rig, *names):
+    """Wait until the runner knows that these controls are held, and no others."""
+    end, device = time.monotonic() + 10, the_device(rig)
+    while device._keys.down() | device._pad.down() != set(names):
+        assert time.monotonic() < end, f"{names} did not arrive"
+        time.sleep(0.01)
+        device._receive()
+    now = time.monotonic()
+    rig.connector._clock = lambda: now + rig.now
+
+
+def drive(rig, press, release, controls):
+    """Each control does what its name says."""
+
+    def pressed(control):
+        settled(rig, *press(control))
+
+    def released(control):
+        release(control)
+        settled(rig)
+
+    for control in controls:
+        assert_drives(rig, control, pressed, released)
+
+
+def test_every_key_of_the_page(rig, page, patient):
+    def key(control):
+        return KEY_CODES.get(control.key, control.key)
+
+    def press(control):
+        page.keyboard.down(key(control))
+        return [control.name]
+
+    assert page.url.endswith("/")  # the token has left the address
+    drive(rig, press, lambda control: page.keyboard.up(key(control)), [c for c in CONTROLS if c.key])
+    page.keyboard.down("ArrowUp")
+    settled(rig, "+x")
+    page.evaluate("dispatchEvent(new Event('blur'))")  # another window has the focus: a release will not come
+    settled(rig)
+
+
+def test_every_button_and_stick_of_a_gamepad(rig, page, patient):
+    page.evaluate("scripted.connected = true")
+
+    def put(control, on):
+        if control.pad in STANDARD_BUTTONS:
+            page.evaluate(f"scripted.buttons[{STANDARD_BUTTONS[control.pad]}].pressed = {str(on).lower()}")
+            return
+        axis, sign = PAD_STICKS[control.pad]  # ours count up and left as positive, browsers down and right
+        page.evaluate(f"scripted.axes[{STANDARD_AXES[axis]}] = {-sign if on else 0}")
+
+    rb = STANDARD_BUTTONS["rb"]
+
+    def press(control):
+        names = [control.name]
+        if control.pad in PAD_STICKS or control.name in ("open", "close"):
+            page.evaluate(f"scripted.buttons[{rb}].pressed = true")  # the sticks move only while in charge
+            names = ["intervene", *names]
+        put(control, True)
+        if control.pad in PAD_STICKS:
+            page.wait_for_timeout(150)  # a stick is no control that is held: it is just elsewhere
+            return ["intervene"]
+        return names
+
+    def release(control):
+        put(control, False)
+        page.evaluate(f"scripted.buttons[{rb}].pressed = false")
+
+    drive(rig, press, release, CONTROLS)
+
+
+def test_every_button_on_the_page(rig, page, patient):
+    names = [element.get_attribute("data-hold") for element in page.query_selector_all("[data-hold]")]
+    assert set(names) == {c.name for c in CONTROLS if c.name[1:] not in ("x", "y", "z")}
+
+    def press(control):
+        page.hover(f"[data-hold={control.name}]")
+        page.mouse.down()
+        return [control.name]
+
+    drive(rig, press, lambda control: page.mouse.up(), [c for c in CONTROLS if c.name in names])
+
+
+def test_buttons_can_be_pressed_with_the_keyboard_alone(rig, page, patient):
+    while page.evaluate("document.activeElement.dataset.hold") != "success":
+        page.keyboard.press("Tab")
+    page.keyboard.down("Space")  # the button's, not the toggle
+    settled(rig, "success")
+    page.keyboard.up("Space")
+    settled(rig)
+
+
+def test_touch_pads(rig, page, patient):
+    grips = {"+x": ("#pad", 0, -1), "-x": ("#pad", 0, 1), "+y": ("#pad", -1, 0), "-y": ("#pad", 1, 0)}
+    grips |= {"+z": ("#lift", 0, -1), "-z": ("#lift", 0, 1)}
+
+    def press(control):
+        pad, right, down = grips[control.name]
+        box = page.locator(pad).bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + 200 * right, y + 200 * down)
+        page.wait_for_timeout(150)
+        return []
+
+    drive(
+        rig,
+        press,
+        lambda control: (page.mouse.up(), page.wait_for_timeout(150)),
+        [c for c in CONTROLS if c.name in grips],
+    )
+
+
+def test_both_cameras_change_and_the_page_tells_what_happens(rig, page, patient):
+    def pixels(camera):
+        return page.evaluate(f"document.getElementById('camera-{camera}').toDataURL()")
+
+    def steps(count):
+        for _ in range(count):
+            rig.step()
+            page.wait_for_timeout(60)
+
+    steps(3)
+    page.wait_for_function("document.getElementById('camera-front').width == 256", timeout=20_000)
+    assert page.inner_text("#who") == "The policy acts"
+    steps(3)
+    before = pixels("front"), pixels("wrist")
+    page.keyboard.down("ArrowLeft")
+    settled(rig, "+y")
+    steps(8)
+    page.wait_for_function("document.getElementById('who').textContent == 'You act'")
+    assert page.get_attribute("body", "data-who") == "human"
+    assert pixels("front") != before[0]
+    assert pixels("wrist") != before[1]
+    assert float(page.inner_text("#round-trip").split()[0]) < 1000
+    assert page.inner_text("#latency").endswith(" ms")
+    assert page.inner_text("#mode") == "hold to take over"
+    assert page.locator("#timeline .human").count() == page.locator("#timeline .policy").count() == 1
+    page.keyboard.up("ArrowLeft")
+    page.keyboard.press("Enter")
+    for _ in range(100):
+        page.wait_for_timeout(30)
+        if rig.step()[2][2]:
+            break
+    page.wait_for_selector("#outcomes .success")
+    the_device(rig).share(
+        {"env_steps": 120, "success_rate": 0.5, "intervention_rate": 0.25, "online_ring": 1234}
+    )
+    page.wait_for_selector("#run:not([hidden])")
+    assert page.inner_text("#success-rate") == "50%"
+    assert "1\u202f234" in page.inner_text("#tiles")
+
+
+def test_the_controls_change_hands(rig, page, patient):
+    watching = page.context.new_page()
+    watching.goto(the_device(rig).url.split("?")[0])  # the cookie will do
+    watching.wait_for_selector("body[data-link=watch]")
+    page.keyboard.down("ArrowUp")  # not idle
+    watching.click("#seat")
+    page.click("#deny")
+    watching.wait_for_selector("#seat:not([disabled])")
+    watching.click("#seat")
+    page.click("#accept")
+    watching.wait_for_selector("body[data-link=drive]")
+    page.wait_for_selector("body[data-link=watch]")
+    watching.click("#seat")  # give them back
+    watching.wait_for_selector("body[data-link=watch]")
+
+
+def test_the_tab_is_killed_in_the_middle_of_an_intervention(rig, chromium):
+    def kill():
+        context = chromium.new_context()
+        tab = context.new_page()
+        tab.goto(the_device(rig).url)
+        tab.wait_for_selector("body[data-link=drive]")
+        tab.keyboard.down("ArrowUp")
+        end = time.monotonic() + 10
+        while not rig.step()[1]:
+            assert time.monotonic() < end
+            time.sleep(0.03)
+        crash = context.new_cdp_session(tab)
+        since = time.monotonic()
+        with contextlib.suppress(playwright.Error):  # the tab does not live to answer
+            crash.send("Page.crash")
+        while rig.step()[1]:
+            time.sleep(0.02)
+        taken = time.monotonic() - since
+        context.close()
+        return taken
+
+    assert browser.DEAD_MAN_S == 0.3
+    assert min(kill() for _ in range(3)) < 0.4  # of three: this machine may be busy
