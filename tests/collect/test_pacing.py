@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from hil_rllib.collect.pacing import STEP_INTERVAL_MS, OperatorWrapper, claim_priority
+from hil_rllib.collect.pacing import (
+    INPUT_LATENCY_MS,
+    LATENCY_MS,
+    MISSED_DEADLINE,
+    STEP_INTERVAL_MS,
+    OperatorWrapper,
+    claim_priority,
+)
 from hil_rllib.contract import IS_INTERVENTION, RERECORD, SUCCESS, EpisodeEnd
 
 
@@ -131,7 +138,52 @@ def test_verdict_of_the_operator(end, reward, terminated, truncated, said):
     _, *result, info = env.step(None)
     assert result == [reward, terminated, truncated]
     info.pop(STEP_INTERVAL_MS)
-    assert info == {"own": 1, IS_INTERVENTION: 0.0, **said}
+    assert info == {"own": 1, IS_INTERVENTION: 0.0, MISSED_DEADLINE: False, **said}
+
+
+def test_latency_is_from_reading_the_device_until_the_env_takes_the_action():
+    fake = FakeTime()
+    env = paced(fake)
+    env.reset()
+    env.reading()
+    fake.now += 0.004
+    env.declare(True, input_age_s=0.03)
+    info = env.step(None)[-1]
+    assert info[LATENCY_MS] == pytest.approx(4.0)
+    assert info[INPUT_LATENCY_MS] == pytest.approx(34.0)
+    env.reading()
+    env.declare(True)  # a device that cannot tell when its input came
+    info = env.step(None)[-1]
+    assert LATENCY_MS in info
+    assert INPUT_LATENCY_MS not in info
+    env.reading()
+    env.declare(False)
+    assert LATENCY_MS not in env.step(None)[-1]
+
+
+def test_a_step_past_its_deadline_says_so():
+    fake = FakeTime()
+    env = paced(fake)
+    env.reset()
+    assert env.step(None)[-1][MISSED_DEADLINE] is False
+    fake.now += 1.0
+    assert env.step(None)[-1][MISSED_DEADLINE] is True
+    assert env.missed_deadlines == 1
+
+
+def test_each_step_and_reset_is_shown_before_the_wait():
+    fake = FakeTime()
+    env = paced(fake)
+    shown = []
+    env.on_step(lambda moment: shown.append((fake.now, moment)))
+    env.reset()
+    env.request_end(EpisodeEnd.SUCCESS)
+    env.declare(True)
+    env.step("action")
+    (_, reset), (at, step) = shown
+    assert (reset.action, reset.intervening, reset.interval_ms) == (None, False, None)
+    assert (step.action, step.intervening, step.reward, step.terminated) == ("action", True, 1.0, True)
+    assert at < fake.now
 
 
 def test_a_verdict_does_not_reach_into_the_next_episode():

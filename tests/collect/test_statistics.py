@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from episodes import fragment
 
-from hil_rllib.collect.pacing import STEP_INTERVAL_MS
+from hil_rllib.collect.pacing import INPUT_LATENCY_MS, LATENCY_MS, MISSED_DEADLINE, STEP_INTERVAL_MS
 from hil_rllib.collect.statistics import WINDOW, Evaluations, Statistics
 from hil_rllib.contract import CONTROL_DT, RERECORD, SUCCESS
 
@@ -109,3 +109,20 @@ def test_without_a_target_no_evaluation_ends_the_run():
     evaluations = Evaluations()
     evaluations.add(results(1, 1), 100, target=None)
     assert evaluations.passed_in_row == 0
+
+
+def test_latencies_are_of_the_steps_that_have_one_and_missed_deadlines_are_counted_for_good():
+    stats = Statistics()
+    assert "latency_ms_p50" not in metrics(stats)
+    stats.add(fragment("a", 0, 10), 0)  # the policy's steps have none
+    for ms in (1.0, 2.0, 3.0):
+        stats.add(
+            fragment("b", 0, 1, info={LATENCY_MS: ms, INPUT_LATENCY_MS: 10 * ms, MISSED_DEADLINE: True}), 0
+        )
+    values = metrics(stats)
+    assert (values["latency_ms_p50"], values["input_latency_ms_p50"]) == (2.0, 20.0)
+    assert values["latency_ms_p99"] == pytest.approx(2.98)
+    assert values["missed_deadlines"] == 3
+    again = Statistics()
+    again.set_state(stats.get_state())
+    assert metrics(again)["missed_deadlines"] == 3

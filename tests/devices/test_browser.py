@@ -18,6 +18,7 @@ import gymnasium
 import pytest
 from browser_visitor import Visitor
 from operator_rig import Rig, assert_drives
+from yarl import URL
 
 from hil_rllib.collect.pacing import OperatorWrapper
 from hil_rllib.devices import DeviceUnavailable, check_present, make_device
@@ -321,7 +322,7 @@ def test_a_server_that_dies_is_a_lost_device_that_comes_back_at_the_same_address
             the_device(rig)._server.wait()
             assert not rig.step()[1]
             assert "BrowserDevice is lost" in caplog.text
-            cookie = visitor.session.cookie_jar.filter_cookies(address.split("?")[0])
+            cookie = visitor.session.cookie_jar.filter_cookies(URL(address))
         while "BrowserDevice is back" not in caplog.text:
             began = time.monotonic()
             rig.step()

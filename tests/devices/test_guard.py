@@ -113,6 +113,15 @@ def test_non_finite_commands_are_ignored_and_logged_once_per_burst(rig, caplog, 
 def test_what_is_no_command_at_all_counts_as_a_fault(rig):
     device, _, guard = rig
     guard.start(ENV)
-    device.command = None
+    device.command = "left"
     assert guard.read() is None
     assert device.closes == 1
+
+
+def test_a_device_that_nobody_is_at_stays_open(rig, caplog):
+    device, _, guard = rig
+    guard.start(ENV)
+    device.command = None
+    assert guard.read() is None
+    assert device.closes == 0
+    assert caplog.records == []

@@ -259,10 +259,10 @@ class BrowserDevice(TeleopDevice):
         base: Any = env.unwrapped
         self._snapshot = getattr(base, "get_state", lambda: np.zeros(0))
         pixels = getattr(env.observation_space, "spaces", {}).get("pixels")
-        self._cameras = list(pixels.spaces) if pixels is not None else []
+        spaces = {} if pixels is None else pixels.spaces
+        self._cameras = list(spaces)
         draw: dict[str, Any] | None = None
         if self._cameras:
-            spaces = pixels.spaces
             arrays = [(list(spaces[camera].shape), spaces[camera].dtype.str) for camera in self._cameras]
         else:
             state = self._snapshot()
