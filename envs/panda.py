@@ -15,6 +15,7 @@ from envs.render import CameraRenderer
 from envs.rotation import turned, within
 from envs.safety import HELD_COMMANDS, CommandLimits, clipped
 from envs.scene import load_scene
+from envs.snapshot import AFTER_FORWARD, AFTER_STEP, Snapshot, let_objects_sleep
 
 # All numbers: gym-hil 0.1.14, so that its datasets replay exactly.
 CONTROL_DT = 0.1  # [s]
@@ -24,9 +25,6 @@ IMAGE_SIZE = 128  # [px]
 CAMERAS = {"front": "front", "wrist": "handcam_rgb"}  # observation key -> camera in the scene
 ARM_JOINTS = 7
 MAX_TURN = np.pi / 2  # [rad] ours: far from π, where the shorter way round flips; joint limits may come first
-
-_SNAPSHOT = mujoco.mjtState.mjSTATE_INTEGRATION
-_AFTER_STEP, _AFTER_FORWARD = 1.0, 0.0  # first entry of a snapshot: how `data` was left
 
 
 class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
@@ -65,6 +63,7 @@ class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             )
         self.image_obs, self.render_mode, self.use_orientation = image_obs, render_mode, use_orientation
         self.model = load_scene(self.scene_file, render_quality)
+        let_objects_sleep(self.model)
         self.data = mujoco.MjData(self.model)
         site = self.model.site("pinch").id
         self._controller = OpSpaceController(self.model, self.data, site, self.home)
@@ -75,7 +74,7 @@ class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         if image_obs:  # now, not at the first frame: a machine without OpenGL should say so before any work
             self._renderer = CameraRenderer(self.model, CAMERAS, IMAGE_SIZE)
         self.limits = CommandLimits(self.workspace)
-        self._snapshot = np.zeros(1 + mujoco.mj_stateSize(self.model, _SNAPSHOT))
+        self._snapshot = Snapshot(self.model, self.data)
         self._action_box = spaces.Box(-1.0, 1.0, (7,), np.float32)
         self.action_space = self._action_box
         agent = spaces.Box(-np.inf, np.inf, (2 * ARM_JOINTS + 1 + 3,), np.float32)
@@ -120,7 +119,7 @@ class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             self._place_fingers(gripper)
         self.place_objects(options)
         mujoco.mj_forward(self.model, self.data)
-        self._record(_AFTER_FORWARD)
+        self._snapshot.take(AFTER_FORWARD)
         _, success, _ = self.evaluate()
         return self._observation(), {"succeed": success}
 
@@ -172,21 +171,12 @@ class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         return self._renderer.render(self.data)
 
     def get_state(self) -> NDArray[np.float64]:
-        """A snapshot that `set_state` continues from bit by bit.
-
-        After a control step `data` still holds the kinematics of the start of its last physics step, and
-        controller, sensors and cameras see those. So a snapshot is the state before that physics step.
-        """
-        return self._snapshot.copy()
+        """A snapshot that `set_state` continues from bit by bit; see `envs.snapshot`."""
+        return self._snapshot.values.copy()
 
     def set_state(self, state: NDArray[np.float64]) -> None:
         """Return to a snapshot of `get_state`, of this or another environment of the same task."""
-        if state.shape != self._snapshot.shape:
-            raise ValueError(f"A state of this task has shape {self._snapshot.shape}, not {state.shape}.")
-        self._snapshot[:] = state
-        mujoco.mj_setState(self.model, self.data, state[1:], _SNAPSHOT)
-        advance = mujoco.mj_step if state[0] == _AFTER_STEP else mujoco.mj_forward
-        advance(self.model, self.data)
+        self._snapshot.restore(state)
 
     # Inside.
 
@@ -235,9 +225,5 @@ class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             arm[:] = torque(pos, quat)
             mujoco.mj_step(model, data)
         arm[:] = torque(pos, quat)
-        self._record(_AFTER_STEP)
+        self._snapshot.take(AFTER_STEP)
         mujoco.mj_step(model, data)
-
-    def _record(self, how: float) -> None:
-        self._snapshot[0] = how
-        mujoco.mj_getState(self.model, self.data, self._snapshot[1:], _SNAPSHOT)
