@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -27,20 +28,35 @@ GOP = 2  # frames between key frames: LeRobot's choice, quick random access
 
 
 class Converter:
-    """Decoded frames → RGB arrays, resized on the way if `size` is given. Keeps libswscale's tables: without
-    them a small frame costs more to convert than to decode. Not for several threads at once."""
+    """Decoded frames → RGB arrays, resized on the way if `size` is given. Not for several threads at once.
+
+    Keeps libswscale's tables: making them takes as long as converting a hundred small frames. So `of_thread`
+    keeps a thread's converter from file to file.
+    """
+
+    _kept = threading.local()
 
     def __init__(self, size: Size | None = None) -> None:
         self._size = size
         self._reformatter = VideoReformatter()
 
+    @classmethod
+    def of_thread(cls, size: Size | None) -> Converter:
+        """This thread's converter to `size`."""
+        kept: Converter | None = getattr(cls._kept, "converter", None)
+        if kept is None or kept._size != size:
+            kept = cls._kept.converter = cls(size)
+        return kept
+
     def rgb(self, frame: VideoFrame) -> Frames:
         """(H, W, 3)."""
         if self._size is None or self._size == (frame.height, frame.width):
-            converted = self._reformatter.reformat(frame, format="rgb24")
+            converted = self._reformatter.reformat(frame, format="rgb24", threads=1)
         else:
             height, width = self._size
-            converted = self._reformatter.reformat(frame, width, height, "rgb24", interpolation="AREA")
+            converted = self._reformatter.reformat(
+                frame, width, height, "rgb24", interpolation="AREA", threads=1
+            )
         return np.asarray(converted.to_ndarray(), np.uint8)
 
 
@@ -67,7 +83,7 @@ def decode(
     check_not_lfs_pointer(path)
     frames: Frames | None = None
     found = 0
-    convert = Converter(size)
+    convert = Converter.of_thread(size)
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,8 @@ def as_images(root: Path) -> Path:
 
 def test_images_kept_in_the_data_files_read_as_the_videos_they_replace(tmp_path: Path) -> None:
     source = samples.write_v21(tmp_path / "videos", size=64)
-    images = as_images(samples.write_v21(tmp_path / "images", size=64))
+    # A copy: x264 does not code the same frames to the same bytes every time.
+    images = as_images(Path(shutil.copytree(source, tmp_path / "images")))
     same(open_dataset(str(source)), open_dataset(str(images)))
     copy_datasets([Source(open_dataset(str(images)))], tmp_path / "v30")
     same(open_dataset(str(source)), open_dataset(str(tmp_path / "v30")))
