@@ -223,6 +223,7 @@ def test_hard_contact_differs_no_more_than_rounding_does(ours: PandaPickCubeEnv,
     """Random pushing and snapping, one control step at a time from the same state."""
     twin = gymnasium.make("hil/PandaPickCubeBase-v0").unwrapped
     assert isinstance(twin, PandaPickCubeEnv)
+    theirs.reset()
     differences = []
     for seed in range(20):
         rng = np.random.default_rng(seed)
