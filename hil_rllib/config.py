@@ -37,7 +37,8 @@ Device = Literal["auto", "browser", "gamepad", "hid", "keyboard", "none", "scrip
 class RunSection:
     seed: Count = 0
     dir: Name = "runs/panda_sac"
-    algorithm: Literal["sac", "bc", "iql"] = "sac"  # bc, iql: RLlib's own, on the demonstrations alone
+    # bc, iql: RLlib's own, on the demonstrations alone; reward: a classifier of success, on labelled frames
+    algorithm: Literal["sac", "bc", "iql", "reward"] = "sac"
     init_from: Name | None = None  # a run or checkpoint whose policy to begin with; skips the BC start
     mode: Literal["async", "lockstep"] = "async"  # lockstep: same seed, same run
 
@@ -177,6 +178,20 @@ class IQLSection:
 
 
 @dataclass(frozen=True)
+class RewardSection:
+    """Success told from both cameras: how a classifier is trained, and whether one rewards a SAC run."""
+
+    sources: tuple[str, ...] = ()  # labelled datasets beside demos.source; scripted: a synthetic human's
+    scripted_episodes: Positive = 150  # of the synthetic human
+    held_out: Annotated[float, Range(above=0, high=0.4)] = 0.2  # of episodes, to test; as many calibrate
+    precision: Annotated[float, Range(above=0, high=1)] = 0.99  # wanted; a policy finds false positives
+    hidden: Positive = 256  # units; HIL-SERL
+    classifier: Name | None = None  # a run or checkpoint of run.algorithm reward that rewards this SAC run
+    consecutive: Positive = 1  # frames called success before an episode ends and is rewarded
+    refit_every_episodes: Positive | None = None  # of the operator's verdicts; null: the classifier stays
+
+
+@dataclass(frozen=True)
 class EvaluationSection:
     every_steps: Positive = 1000  # [env steps; updates where bc or iql learn]
     episodes: Positive = 20  # greedy
@@ -210,6 +225,7 @@ class Config:
     sac: SACSection = field(default_factory=SACSection)
     offline: OfflineSection = field(default_factory=OfflineSection)
     iql: IQLSection = field(default_factory=IQLSection)
+    reward: RewardSection = field(default_factory=RewardSection)
     evaluation: EvaluationSection = field(default_factory=EvaluationSection)
     checkpoint: CheckpointSection = field(default_factory=CheckpointSection)
     stop: StopSection = field(default_factory=StopSection)
@@ -272,9 +288,34 @@ def _check(config: Config, origin: str) -> None:
     nobody = set(operator.devices) <= {"none"}
     recorded_set = demos.source not in ("none", "scripted")
     offline = config.run.algorithm != "sac"
+    reward_run = config.run.algorithm == "reward"
     rules = [
         (
-            offline and no_demos,
+            reward_run and no_demos and not config.reward.sources,
+            "run.algorithm 'reward' has no labelled frames: demos.source is 'none', reward.sources is empty.",
+        ),
+        (
+            reward_run and not (config.env.image_obs and config.encoder.frozen),
+            "run.algorithm 'reward' looks at frames through a frozen encoder. Set env.image_obs and "
+            "encoder.frozen to true.",
+        ),
+        (
+            reward_run and config.run.init_from is not None,
+            "run.init_from begins with a policy, run.algorithm 'reward' has none. Remove it.",
+        ),
+        (
+            config.reward.classifier is not None and (offline or not config.env.image_obs),
+            "reward.classifier rewards what runners do and looks at frames: it needs run.algorithm 'sac' and "
+            "env.image_obs true.",
+        ),
+        (
+            config.reward.refit_every_episodes is not None
+            and (config.reward.classifier is None or set(operator.devices) <= {"none", "scripted"}),
+            "reward.refit_every_episodes waits for a person's verdicts on what a classifier rewards: set "
+            "reward.classifier, and an operator.device with keys for success and failure.",
+        ),
+        (
+            offline and not reward_run and no_demos,
             f"run.algorithm '{config.run.algorithm}' learns from demonstrations alone, but demos.source is "
             "'none'. Name a source.",
         ),
@@ -296,7 +337,7 @@ def _check(config: Config, origin: str) -> None:
             f"sac.critic_subsample {sac.critic_subsample} exceeds sac.num_critics {sac.num_critics}.",
         ),
         (
-            no_demos and sac.bc_start_updates > 0,
+            not offline and no_demos and sac.bc_start_updates > 0,
             "sac.bc_start_updates needs demonstrations, but demos.source is 'none'.",
         ),
         (
@@ -313,7 +354,7 @@ def _check(config: Config, origin: str) -> None:
             "record.operator needs operator.count of 1 or more.",
         ),
         (
-            no_demos and nobody and sac.demo_fraction > 0,
+            not offline and no_demos and nobody and sac.demo_fraction > 0,
             f"sac.demo_fraction {sac.demo_fraction:g} can never be met: demos.source is 'none', and no "
             "operator has a device. Set sac.demo_fraction=0, or name a source or a device.",
         ),

@@ -43,7 +43,12 @@ IS_INTERVENTION = "is_intervention"  # 1.0 where a person's action was executed,
 DISCRETE_PENALTY = "discrete_penalty"  # ≤ 0, cost of a pointless gripper command; in `info`
 SUCCESS = "succeed"  # in `info`: the task is solved at this step
 HELD_COMMANDS = "held_commands"  # in `info`, only of a step whose command was not finite: the arm held still
+CLASSIFIED = "classified_success"  # in `info`, where a classifier rewards: it ends the episode at this step
+SUCCESS_PROBABILITY = "success_probability"  # in `info`, there too: what it makes of the frames, [0, 1]
+VERDICT = "operator_verdict"  # in `info`, only where the operator ended the episode: whether as success
+APPEAL = "operator_appeal"  # in `info`, only where the operator says that the last episode was no success
 RERECORD = "rerecord_episode"  # in `info`: the operator threw this episode away
+LABEL = "success_label"  # in `info`: the person holds "this is success" about the observation before the step
 
 
 class Gripper(enum.IntEnum):
@@ -67,13 +72,15 @@ class EpisodeEnd(enum.Enum):
 class Command:
     """One reading of an input device.
 
-    motion: (3,) in [-1, 1], the fraction of `EE_STEP_SIZE` along world x, y, z.
+    motion: (3,) in [-1, 1], the fraction of `EE_STEP_SIZE` along world x, y, z. label: the person says that
+    what is to be seen now is success.
     """
 
     motion: tuple[float, float, float] = (0.0, 0.0, 0.0)
     gripper: Gripper = Gripper.HOLD
     intervening: bool = False
     end: EpisodeEnd = EpisodeEnd.NONE
+    label: bool = False
 
     def module_action(self) -> NDArray[np.float32]:
         """The command as an action (4,) in module space [-1, 1]; not clipped, may hold NaN."""

@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from envs.gl import HeadlessGLError, require_headless_gl
 from envs.viewer import NoDisplayError
 from hil_rllib.console import INTERRUPTED, Interrupt, LiveLine, UsageError
-from hil_rllib.contract import CAMERAS, DISCRETE_PENALTY, IS_INTERVENTION, RERECORD, SUCCESS
+from hil_rllib.contract import CAMERAS, DISCRETE_PENALTY, IS_INTERVENTION, LABEL, RERECORD, SUCCESS
 from hil_rllib.data import hub_push
+from hil_rllib.data import lerobot_format as fmt
 from hil_rllib.data.lerobot_episodes import load_episodes
 from hil_rllib.data.lerobot_format import DatasetError, DatasetInfo
 from hil_rllib.data.lerobot_writer import LeRobotWriter
@@ -71,6 +72,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add_arguments(parser, default_device=None)
     parser.add_argument("--append", action="store_true", help="add to the dataset that is there")
     parser.add_argument("--keep-failures", action="store_true", help="keep unsolved episodes, too")
+    parser.add_argument(
+        "--label",
+        action="store_true",
+        help="say which frames show success, for a reward classifier: L (B on a gamepad) while they do; "
+        "only you and the time limit end an episode, and failures are kept",
+    )
     parser.add_argument("--no-images", action="store_true", help="no cameras: states only, quick")
     parser.add_argument("--task", metavar="TEXT", help="what is done, in words (default: the task's)")
     parser.add_argument("--push", metavar="OWNER/NAME", help="upload the dataset to the hub at the end")
@@ -87,20 +94,23 @@ def record_dataset(args: argparse.Namespace) -> int:
     plain, _ = split_id(args.env)
     if args.device is not None and device_class(args.device) is NoDevice:
         raise UsageError("With nobody at the controls there is nothing to record. Try --device scripted.")
+    if args.label and args.no_images:
+        raise UsageError("--label is about images; leave --no-images out.")
     next_seed = check_out(args.out, append=args.append)
     first_seed = next_seed if args.seed is None else args.seed
     if not args.no_images:
         require_headless_gl()
-    seat = take_seat(args, args.env, expert=True)
+    seat = take_seat(args, args.env, expert=True, labels=args.label)
     cameras = () if args.no_images else CAMERAS
     meter = Meter()
     with (
         contextlib.closing(seat.env),
-        LeRobotWriter(args.out, cameras=cameras, task=args.task or TASKS[plain]) as writer,
+        LeRobotWriter(args.out, cameras=cameras, task=args.task or TASKS[plain], labels=args.label) as writer,
         Interrupt() as ctrl_c,
         contextlib.closing(LiveLine()) as line,
     ):
-        recorder = Recorder(seat.env, writer, args.episodes, first_seed, meter, line, args.keep_failures)
+        keep_failures = args.keep_failures or args.label
+        recorder = Recorder(seat.env, writer, args.episodes, first_seed, meter, line, keep_failures)
         if text := controls(seat.env.device):
             line.keep(text)
         try:
@@ -187,6 +197,7 @@ class Recorder:
             observation = following
             self.meter.add(info)
             now = self.meter.line(info, self.env.missed_deadlines)
+            now += " · SUCCESS" if info[LABEL] else ""
             self.line.show(f"episode {self.kept + 1}/{self.wanted} step {len(steps):3d} · {now}")
         return steps
 
@@ -209,6 +220,8 @@ class Recorder:
         self.write(steps)
         self.kept += 1
         outcome = "solved" if solved else "not solved"
+        if fmt.LABEL in self.writer.features:
+            outcome = f"{sum(bool(step.info[LABEL]) for step in steps)} frames labelled success"
         self.line.keep(f"{which}: {outcome} in {len(steps)} steps, seed {self.seed}, on disk")
         return False
 
@@ -230,6 +243,7 @@ class Recorder:
                 success=bool(step.info.get(SUCCESS)),
                 penalty=step.info.get(DISCRETE_PENALTY, 0.0),
                 intervention=step.info[IS_INTERVENTION],
+                label=step.info[LABEL],
             )
         self.writer.end_episode(seed=self.seed)
 

@@ -12,12 +12,14 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from hil_rllib.collect.own_end import OwnEndHidden
 from hil_rllib.collect.pacing import STEP_INTERVAL_MS, claim_priority
 from hil_rllib.console import UsageError, nearest
 from hil_rllib.contract import IS_INTERVENTION
 from hil_rllib.devices import NAMES, TeleopDevice, check_present, device_class, make_device
 from hil_rllib.devices.controls import help_text
 from hil_rllib.devices.mode import MODES
+from hil_rllib.devices.presenter import ScriptedPresenter
 from hil_rllib.wrappers import LATENCY_MS, TELEOP_ACTION, InputsControlWrapper, PassiveViewerWrapper
 
 DEFAULT_ID = "hil/PandaPickCube-v0"
@@ -82,10 +84,13 @@ class Seat:
         return self.viewer is not None and not self.viewer.is_running
 
 
-def take_seat(args: argparse.Namespace, env_id: str, *, expert: bool, **env_kwargs: Any) -> Seat:
+def take_seat(
+    args: argparse.Namespace, env_id: str, *, expert: bool, labels: bool = False, **env_kwargs: Any
+) -> Seat:
     """The env of `env_id` with device and window as the arguments say; errors come before any of it is made.
 
-    expert: a scripted device does everything, instead of helping now and then.
+    expert: a scripted device does everything, instead of helping now and then. labels: the person says what
+    success is; the env neither rewards nor ends an episode, and a scripted device presents.
     """
     if args.hz is not None and not 0 <= args.hz <= 100:
         raise UsageError(f"--hz {args.hz:g}: choose a rate up to 100, or 0 for as fast as the machine can.")
@@ -93,7 +98,7 @@ def take_seat(args: argparse.Namespace, env_id: str, *, expert: bool, **env_kwar
         raise UsageError(f"--episode-steps {args.episode_steps}: an episode has at least one step.")
     plain, added = split_id(env_id)
     name = args.device or (added.lower() if added in ("Gamepad", "Keyboard") else "auto")
-    device = _device(name, args, expert)
+    device = _device(name, args, expert, labels)
     looks = device.realtime and not isinstance(device, device_class("browser"))  # whose page is the window
     viewer = args.viewer if args.viewer is not None else looks or added == "Viewer"
     hz = args.hz if args.hz is not None else 10.0 if device.realtime or viewer else 0.0
@@ -106,6 +111,8 @@ def take_seat(args: argparse.Namespace, env_id: str, *, expert: bool, **env_kwar
     except TypeError as error:
         raise UsageError(f"{plain} does not take the options {kwargs}: {error}") from error
     window = None
+    if labels:
+        env = OwnEndHidden(env)
     try:
         if viewer:
             env = window = PassiveViewerWrapper(env)
@@ -119,7 +126,7 @@ def take_seat(args: argparse.Namespace, env_id: str, *, expert: bool, **env_kwar
     return Seat(inputs, window)
 
 
-def _device(name: str, args: argparse.Namespace, expert: bool) -> TeleopDevice:
+def _device(name: str, args: argparse.Namespace, expert: bool, labels: bool) -> TeleopDevice:
     is_page = device_class(name) is device_class("browser")
     options: dict[str, Any] = {}
     for option in ("bind", "port"):
@@ -135,6 +142,8 @@ def _device(name: str, args: argparse.Namespace, expert: bool) -> TeleopDevice:
         if not Path(args.controller_config).is_file():
             raise UsageError(f"--controller-config {args.controller_config}: no such file.")
         options["controller_config"] = args.controller_config
+    if name == "scripted" and labels:
+        return ScriptedPresenter(seed=args.seed or 0)
     if name == "scripted":
         options |= {"seed": args.seed or 0, **(EXPERT if expert else {})}
     return make_device(name, **options)

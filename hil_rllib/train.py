@@ -25,13 +25,22 @@ from hil_rllib.logs import quiet
 from hil_rllib.models.weights import find_weights
 from hil_rllib.offline.config import HILBCConfig, HILIQLConfig
 from hil_rllib.progress import ProgressLine, RunStopper
+from hil_rllib.reward.config import HILRewardConfig
+from hil_rllib.reward_sources import local_sources
 from hil_rllib.sac.checkpoint import newest_checkpoint
+from hil_rllib.sac.classifier import find_classifier
 from hil_rllib.sac.config import OPERATOR_RESOURCE, HILSACConfig, build_env, demo_options, device_options
 from hil_rllib.sac.init_from import check_policy
 from hil_rllib.sac.recorder import check_datasets, recorded_episodes
+from hil_rllib.sac.refit import check_refit
 
 CONFIG_FILE, SUMMARY_FILE, TRIAL = "config.yaml", "summary.json", "trial"
-ALGORITHMS: dict[str, Any] = {"sac": HILSACConfig, "bc": HILBCConfig, "iql": HILIQLConfig}
+ALGORITHMS: dict[str, Any] = {
+    "sac": HILSACConfig,
+    "bc": HILBCConfig,
+    "iql": HILIQLConfig,
+    "reward": HILRewardConfig,
+}
 INTERRUPTED = 130  # exit status of a process ended by Ctrl-C
 
 
@@ -116,6 +125,10 @@ def check_ingredients(config: Config, run_dir: Path, resumed: bool = False) -> C
     init_from = config.run.init_from
     if init_from is not None and not resumed:
         init_from = str(check_policy(init_from, config))
+    classifier = config.reward.classifier
+    if classifier is not None:
+        classifier = str(find_classifier(classifier))
+        check_refit(config)
     env = build_env(replace(config.env, image_obs=False))
     check_datasets(config, env)
     env.close()
@@ -123,14 +136,17 @@ def check_ingredients(config: Config, run_dir: Path, resumed: bool = False) -> C
         require_headless_gl()
         if config.encoder.weights != "random":
             find_weights(config.encoder.weights)
+    if config.run.algorithm == "reward":
+        config = local_sources(config)
     source = config.demos.source
-    if source != "none":
+    if source != "none" and config.run.algorithm != "reward":
         source = str(load_demos(source, **demo_options(config)).source)
     folder = config.record.dir
     return replace(
         config,
         run=replace(config.run, dir=str(run_dir), init_from=init_from),
         demos=replace(config.demos, source=source),
+        reward=replace(config.reward, classifier=classifier),
         record=replace(config.record, dir=folder and str(Path(folder).resolve())),
     )
 
@@ -225,6 +241,7 @@ def summarise(metrics: dict[str, Any], config: Config, seconds: float) -> dict[s
         "greedy_episodes": evaluation.get("episodes"),
         f"greedy_{at}": evaluation.get(at),
         "seed": config.run.seed,
+        **({"classifier": metrics["classifier"]} if "classifier" in metrics else {}),
     }
 
 

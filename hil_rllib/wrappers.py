@@ -56,8 +56,9 @@ class InputsControlWrapper(gymnasium.Wrapper):
     A device that is not plugged in, or is lost, is said once; the policy keeps control until it is there.
 
     `info` of every step: `is_intervention`, `teleop_action` and `action_intervention` (what was executed),
-    `next.success`, `rerecord_episode`, `step_interval_ms`, `command_latency_ms`; from below come `succeed`
-    and `discrete_penalty`. Success and failure by the person terminate, rerecord truncates.
+    `next.success`, `success_label`, `rerecord_episode`, `step_interval_ms`, `command_latency_ms`;
+    from below come `succeed` and `discrete_penalty`. Success and failure by the person terminate, rerecord
+    truncates.
 
     Arguments up to controller_config_path are gym-hil 0.1.14's, with these differences: input_threshold is
     obeyed (gym-hil never reads it; its default 0.001 would be the noise of a stick), and use_gripper=False
@@ -165,13 +166,14 @@ class InputsControlWrapper(gymnasium.Wrapper):
         """What the person does now, or None where they leave it to the policy."""
         self._operator.reading()
         command = self._guard.read()
+        label = command is not None and command.label
         if command is None:
             self._mode.reset()
         elif command.end is not EpisodeEnd.NONE:
             self._operator.request_end(command.end)
         if command is not None and not self._mode.update(command, time.monotonic()):
             command = None
-        self._operator.declare(command is not None, self.device.input_age_s)
+        self._operator.declare(command is not None, self.device.input_age_s, label)
         return command
 
     def _action(self, command: Command) -> NDArray[np.float32]:

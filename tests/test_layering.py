@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "sac": {"contract", "config", "envs", "collect", "data", "models", "logs"},
     "offline": {"contract", "config", "envs", "collect", "data", "models", "sac"},
     "results": {"config", "sac"},
+    "reward": {"contract", "config", "envs", "collect", "data", "models", "sac", "offline"},
     "console": set(),
     "overlay": {"contract"},
     "wrappers": {"contract", "envs", "collect", "devices"},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections import OrderedDict
 from typing import Any
 
 import gymnasium as gym
@@ -14,6 +16,7 @@ from hil_rllib.contract import CAMERAS
 from hil_rllib.models.encoder import load_encoder
 from hil_rllib.models.heads import FEATURE_SHAPE
 
+REMEMBERED = 16  # single observations; a runner's envs are all stepped before any is encoded for the policy
 BATCH = 64  # frames encoded at once: bounds the memory of a long episode
 
 
@@ -26,10 +29,15 @@ def encoded_space(space: gym.spaces.Dict) -> gym.spaces.Dict:
 
 
 class FrameEncoder:
-    """uint8 frames → float16 features by a frozen ResNet10."""
+    """uint8 frames → float16 features by a frozen ResNet10.
+
+    The last few single observations are remembered: where a classifier and the policy look at the same one,
+    it is encoded once.
+    """
 
     def __init__(self, weights: str, seed: int) -> None:
         self.net = load_encoder(weights, seed=seed).eval().requires_grad_(False)
+        self._seen: OrderedDict[bytes, np.ndarray] = OrderedDict()
 
     @torch.inference_mode()
     def __call__(self, obs: dict[str, Any]) -> dict[str, Any]:
@@ -37,14 +45,32 @@ class FrameEncoder:
         pixels = [np.asarray(obs["pixels"][camera]) for camera in CAMERAS]
         single = pixels[0].ndim == 3
         frames = np.stack(pixels) if single else np.concatenate(pixels)
-        maps = np.concatenate([self._maps(part) for part in np.array_split(frames, -(-len(frames) // BATCH))])
+        if single:
+            maps = self._remembered(frames)
+        else:
+            parts = np.array_split(frames, -(-len(frames) // BATCH))
+            maps = np.concatenate([self._maps(part) for part in parts])
         named = dict(zip(CAMERAS, np.split(maps, len(CAMERAS)), strict=True))
         features = {camera: f[0] for camera, f in named.items()} if single else named
         return {"features": features, **{name: part for name, part in obs.items() if name != "pixels"}}
 
+    def _remembered(self, frames: np.ndarray) -> np.ndarray:
+        key = frames.tobytes()
+        if key not in self._seen:
+            self._seen[key] = self._maps(frames)
+            if len(self._seen) > REMEMBERED:
+                self._seen.popitem(last=False)
+        return self._seen[key]
+
     def _maps(self, frames: np.ndarray) -> np.ndarray:
         """uint8 (B, 128, 128, 3) → float16 (B, 512, 4, 4), channels first in memory."""
         return self.net.encode(frames).half().contiguous(memory_format=torch.contiguous_format).numpy()
+
+
+@functools.cache
+def shared_encoder(weights: str, seed: int) -> FrameEncoder:
+    """This process's encoder of that name; only `random` weights depend on the seed."""
+    return FrameEncoder(weights, seed) if weights == "random" or not seed else shared_encoder(weights, 0)
 
 
 class EncodeFrames(SingleAgentObservationPreprocessor):
@@ -66,5 +92,5 @@ class EncodeFrames(SingleAgentObservationPreprocessor):
 
     def preprocess(self, observation: Any, episode: SingleAgentEpisode) -> Any:
         if self._encoder is None:
-            self._encoder = FrameEncoder(self._weights, self._seed)
+            self._encoder = shared_encoder(self._weights, self._seed)
         return self._encoder(observation)

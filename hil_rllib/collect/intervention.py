@@ -69,7 +69,6 @@ class InterventionConnector(ConnectorV2):
         # action is discarded, so nobody is asked for one.
         if self._guard is not None and episodes[0].is_reset:
             command = self._intervention(episodes[0].id_)
-            self._env.declare(command is not None, self._guard.device.input_age_s)
             if command is not None:
                 key = next(iter(actions))
                 actions[key] = [np.clip(command.module_action(), -1.0, 1.0)]
@@ -94,12 +93,16 @@ class InterventionConnector(ConnectorV2):
             self._guard.reset()
         self._env.reading()
         command = self._guard.read()
+        intervening = False
         if command is None:
             self._mode.reset()
-            return None
-        if command.end is not EpisodeEnd.NONE:
-            self._env.request_end(command.end)
-        return command if self._mode.update(command, self._clock()) else None
+        else:
+            if command.end is not EpisodeEnd.NONE:
+                self._env.request_end(command.end)
+            intervening = self._mode.update(command, self._clock())
+        label = command is not None and command.label
+        self._env.declare(intervening, self._guard.device.input_age_s, label)
+        return command if intervening else None
 
     def _close(self) -> None:
         if self._guard is not None and not self._closed:

@@ -12,11 +12,21 @@ from typing import Any
 
 import gymnasium
 
-from hil_rllib.contract import IS_INTERVENTION, RERECORD, SUCCESS, EpisodeEnd
+from hil_rllib.contract import (
+    APPEAL,
+    CLASSIFIED,
+    IS_INTERVENTION,
+    LABEL,
+    RERECORD,
+    SUCCESS,
+    VERDICT,
+    EpisodeEnd,
+)
 from hil_rllib.devices.base import Moment
 
 logger = logging.getLogger(__name__)
 
+APPEAL_STEPS = 15  # of an episode, in which "failure" is about the last one; ours
 # In `info` of every step:
 STEP_INTERVAL_MS = "step_interval_ms"  # from the end of the previous step (or reset) to this one's
 MISSED_DEADLINE = "missed_deadline"  # True where the step came later than `hz` asks for
@@ -66,6 +76,9 @@ class OperatorWrapper(gymnasium.Wrapper):
     t_reset + k / hz, so errors of single sleeps do not add up. A step that comes later than its deadline
     is counted in `missed_deadlines` and starts a new schedule; it is not made up for by hurrying.
 
+    Where a classifier has just ended an episode as success, "failure" in the first `APPEAL_STEPS` of the next
+    one says that it was none: info tells, and the episode goes on.
+
     hz: control rate [1/s]; None runs as fast as the machine can.
     """
 
@@ -88,7 +101,8 @@ class OperatorWrapper(gymnasium.Wrapper):
         self._previous_end = 0.0
         self._interval_ms: float | None = None
         self._end = EpisodeEnd.NONE
-        self._intervening = False
+        self._claimed, self._appeal_left = False, 0
+        self._intervening = self._label = False
         self._read_at: float | None = None
         self._input_age_s: float | None = None
         self._on_step: list[Callable[[Moment], None]] = []
@@ -102,12 +116,13 @@ class OperatorWrapper(gymnasium.Wrapper):
         """Say that the device is read now: the latency of the next step counts from here."""
         self._read_at = self._clock()
 
-    def declare(self, intervening: bool, input_age_s: float | None = None) -> None:
+    def declare(self, intervening: bool, input_age_s: float | None = None, label: bool = False) -> None:
         """Say whether a person's action is executed in the next step; its info will tell.
 
-        input_age_s: [s] from the arrival of their input to the reading.
+        input_age_s: [s] from the arrival of their input to the reading. label: they call what they see before
+        the step success.
         """
-        self._intervening, self._input_age_s = intervening, input_age_s
+        self._intervening, self._input_age_s, self._label = intervening, input_age_s, label
 
     def on_step(self, callback: Callable[[Moment], None]) -> None:
         """Call `callback` with what came of each step and reset, before the wait: it must be quick."""
@@ -123,6 +138,7 @@ class OperatorWrapper(gymnasium.Wrapper):
         """Reset; the schedule begins when it is done, however long it took."""
         result = self.env.reset(seed=seed, options=options)
         self._end = EpisodeEnd.NONE
+        self._claimed, self._appeal_left = False, APPEAL_STEPS if self._claimed else 0
         self._intervening, self._interval_ms = False, None
         self._tell(result[0], None, 0.0, False, False, result[1])
         self._deadline = self._previous_end = self._clock()
@@ -132,13 +148,17 @@ class OperatorWrapper(gymnasium.Wrapper):
         """Step, apply the operator's verdict, wait for the deadline."""
         latency = self._latency()
         observation, reward, terminated, truncated, info = self.env.step(action)
-        info = {**info, **latency, IS_INTERVENTION: float(self._intervening)}
+        info = {**info, **latency, IS_INTERVENTION: float(self._intervening), LABEL: self._label}
         end, self._end = self._end, EpisodeEnd.NONE
+        if end is EpisodeEnd.FAILURE and self._appeal_left > 0:
+            end, info[APPEAL] = EpisodeEnd.NONE, True
+        self._appeal_left = 0 if APPEAL in info else self._appeal_left - 1
+        self._claimed = bool(info.get(CLASSIFIED)) and end is EpisodeEnd.NONE
         if end in (EpisodeEnd.SUCCESS, EpisodeEnd.FAILURE):
             # The person's word outweighs the env's reward and any time limit met at the same step.
             succeeded = end is EpisodeEnd.SUCCESS
             reward, terminated, truncated = float(succeeded), True, False
-            info[SUCCESS] = succeeded
+            info[SUCCESS] = info[VERDICT] = succeeded
         elif end is EpisodeEnd.RERECORD:
             truncated = True
             info[RERECORD] = True

@@ -13,7 +13,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
 from hil_rllib.collect.pacing import INPUT_LATENCY_MS, LATENCY_MS, MISSED_DEADLINE, STEP_INTERVAL_MS
-from hil_rllib.contract import CONTROL_DT, HELD_COMMANDS, IS_INTERVENTION, RERECORD, SUCCESS
+from hil_rllib.contract import CLASSIFIED, CONTROL_DT, HELD_COMMANDS, IS_INTERVENTION, RERECORD, SUCCESS
 
 WINDOW = 20  # episodes that a moving rate looks back on
 
@@ -34,6 +34,7 @@ class Statistics:
         self._running: dict[str, _Running] = {}
         self._recent: deque[tuple[bool, _Running]] = deque(maxlen=WINDOW)
         self.missed_deadlines = 0
+        self._classified: deque[tuple[bool, bool]] = deque(maxlen=WINDOW)  # by the classifier, by the env
         self._intervals_ms: deque[float] = deque(maxlen=600)
         self._latencies_ms: dict[str, deque[float]] = {
             name: deque(maxlen=600) for name in (LATENCY_MS, INPUT_LATENCY_MS)
@@ -64,6 +65,8 @@ class Statistics:
             if not last.get(RERECORD):
                 self.episodes += 1
                 self._recent.append((bool(last.get(SUCCESS)), running))
+                if CLASSIFIED in last:
+                    self._classified.append((bool(last[CLASSIFIED]), bool(last.get(SUCCESS))))
 
     def drop(self, episode_id: str) -> None:
         """Forget an episode that was cut off; its steps stay counted."""
@@ -96,6 +99,9 @@ class Statistics:
             # Steps with a human action / all steps, last 20 episodes, [0, 1].
             values["intervention_rate"] = sum(r.human_steps for _, r in self._recent) / max(steps, 1)
             values["episode_steps"] = steps / len(self._recent)
+        if any(classified for classified, _ in self._classified):
+            # Of the last 20 episodes' those that a classifier ended as success: how many truly were, [0, 1].
+            values["reward_precision"] = float(np.mean([own for by, own in self._classified if by]))
         if self._staleness:
             values["weights_staleness"] = float(
                 np.mean(self._staleness)

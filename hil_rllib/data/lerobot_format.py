@@ -26,6 +26,7 @@ TRUNCATED = "next.truncated"
 SUCCESS = "next.success"
 PENALTY = "complementary_info.discrete_penalty"
 INTERVENTION = "complementary_info.is_intervention"
+LABEL = "complementary_info.success_label"  # ours, optional: whether the row's own images show success
 
 # Columns every dataset has, each of shape (1,).
 INDEX_FEATURES: dict[str, dict[str, Any]] = {

@@ -29,8 +29,12 @@ def features(
     image_size: tuple[int, int],
     state: Sequence[str] = STATE_NAMES,
     action: Sequence[str] = ACTION_NAMES,
+    labels: bool = False,
 ) -> dict[str, dict[str, Any]]:
-    """As info.json lists them. environment_state, state, action: the names of those vectors' entries."""
+    """As info.json lists them. environment_state, state, action: the names of those vectors' entries.
+
+    labels: with a person's word on every row's images.
+    """
     block = (
         () if environment_state is False else BLOCK_NAMES if environment_state is True else environment_state
     )
@@ -68,6 +72,7 @@ def features(
         fmt.SUCCESS: scalar("bool"),
         fmt.PENALTY: scalar("float32"),
         fmt.INTERVENTION: scalar("float32"),
+        **({fmt.LABEL: scalar("bool")} if labels else {}),
         **fmt.INDEX_FEATURES,
     }
 

@@ -40,7 +40,8 @@ class LeRobotWriter:
 
     cameras: names whose frames each step brings, at image_size (height, width). environment_state: whether
     steps bring the cube's position, or the names of what else that vector holds. state_names, action_names:
-    of the entries of agent_pos and of the action. Not for several threads at once.
+    of the entries of agent_pos and of the action. labels: whether
+    steps bring a person's word on what they show. Not for several threads at once.
 
     Raises:
         DatasetError: the folder's dataset has other features, another rate or task.
@@ -58,10 +59,11 @@ class LeRobotWriter:
         image_size: tuple[int, int] = (contract.IMAGE_SIZE, contract.IMAGE_SIZE),
         state_names: Sequence[str] = schema.STATE_NAMES,
         action_names: Sequence[str] = schema.ACTION_NAMES,
+        labels: bool = False,
     ) -> None:
         self.root, self.fps, self.task = Path(root), fps, task
         self.features = schema.features(
-            cameras, environment_state, fps, image_size, state_names, action_names
+            cameras, environment_state, fps, image_size, state_names, action_names, labels
         )
         self._cameras = tuple(cameras)
         self._steps: list[dict[str, Any]] = []
@@ -101,10 +103,12 @@ class LeRobotWriter:
         success: bool,
         penalty: float = 0.0,
         intervention: bool = False,
+        label: bool = False,
     ) -> None:
         """One step: the observation as the env gave it, the action (4,) in env space, what came of it.
 
         The observation holds agent_pos, environment_state if the dataset has it, pixels with every camera.
+        label: whether a person calls what the observation shows success, in datasets with such labels.
         """
         row: dict[str, Any] = {
             fmt.STATE: np.asarray(observation["agent_pos"], np.float32),
@@ -118,6 +122,8 @@ class LeRobotWriter:
         }
         if fmt.ENVIRONMENT_STATE in self.features:
             row[fmt.ENVIRONMENT_STATE] = np.asarray(observation["environment_state"], np.float32)
+        if fmt.LABEL in self.features:
+            row[fmt.LABEL] = bool(label)
         for camera in self._cameras:
             row[fmt.IMAGE_PREFIX + camera] = np.array(observation["pixels"][camera], np.uint8)  # a copy
         for key, value in row.items():

@@ -130,6 +130,12 @@ class Ring:
         )
         self._count += length
 
+    def withdraw(self, row: int) -> None:
+        """Take back reward and end of the lifetime row, if it is still here: its episode was only cut off."""
+        if row >= self.rows_written - self.capacity:
+            self.steps[Columns.REWARDS][row % self.capacity] = 0.0
+            self.steps[Columns.TERMINATEDS][row % self.capacity] = False
+
     def sample(self, rng: np.random.Generator, out: Nested) -> None:
         """Fill `out`, a batch as `empty_batch` makes it (or views of its rows), with uniform transitions."""
         count = len(out[Columns.REWARDS])

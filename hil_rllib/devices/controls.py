@@ -41,6 +41,7 @@ CONTROLS = (
     Control("success", "end the episode: success", "enter", "y"),
     Control("failure", "end the episode: failure", "esc", "a"),
     Control("rerecord", "throw the episode away", "r", "x"),
+    Control("label", "while held: this is success (record --label)", "l", "b"),
 )
 
 MOTION = ("x", "y", "z")

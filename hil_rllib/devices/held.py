@@ -99,6 +99,7 @@ class Held:
                 gripper=grips[0] if len(grips) == 1 else Gripper.HOLD,
                 intervening=self._toggled or trigger or (self.motion_intervenes and acting),
                 end=end,
+                label="label" in held,
             )
 
     def _bouncing(self, name: str) -> bool:

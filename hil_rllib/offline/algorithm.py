@@ -35,7 +35,7 @@ class OfflineRun(MARWIL):
     """
 
     config: HILBCConfig | HILIQLConfig
-    evaluator: Any  # handle of the Ray actor
+    evaluator: Any = None  # handle of the Ray actor
     updates: int
 
     def setup(self, config: AlgorithmConfig) -> None:
@@ -46,18 +46,22 @@ class OfflineRun(MARWIL):
         self.hil = hil = self.config.hil
         self.updates, self.evaluations = 0, Evaluations(clock="updates")
         self._clock = (time.monotonic(), 0)
+        self.begin()
+        if self.config.restore_from:
+            self.restore_from_path(self.config.restore_from)
+        elif hil.run.init_from:
+            load_policy(self._policy, Path(hil.run.init_from))
+
+    def begin(self) -> None:
+        """Make what averages and evaluates the policy."""
         if not hasattr(self._policy, "target_actor"):
             self._policy.make_target_networks()
         self._policy.set_gripper_prior(torch.from_numpy(self.offline_data.gripper_counts()))
         spaces = {DEFAULT_MODULE_ID: (self.config.observation_space, self.config.action_space)}
         spec = self.config.get_rl_module_spec(spaces=spaces, inference_only=True)
         self.evaluator = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Evaluator).remote(
-            hil, spec
+            self.hil, spec
         )
-        if self.config.restore_from:
-            self.restore_from_path(self.config.restore_from)
-        elif hil.run.init_from:
-            load_policy(self._policy, Path(hil.run.init_from))
 
     def training_step(self) -> None:
         """Updates up to the next report, which falls on every evaluation, checkpoint and the end."""
@@ -100,7 +104,8 @@ class OfflineRun(MARWIL):
         return on_this_node(super().default_resource_request(config))
 
     def cleanup(self) -> None:
-        ray.kill(self.evaluator)
+        if self.evaluator is not None:
+            ray.kill(self.evaluator)
         super().cleanup()
 
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
@@ -129,6 +134,9 @@ class OfflineRun(MARWIL):
     def _policy(self) -> Any:
         return self.learner_group._learner.module[DEFAULT_MODULE_ID].unwrapped()
 
+    def transitions(self) -> int:
+        return len(self.offline_data.ring)
+
     def _log(self) -> None:
         before, updates = self._clock
         self._clock = (time.monotonic(), self.updates)
@@ -137,7 +145,7 @@ class OfflineRun(MARWIL):
             "updates": self.updates,
             "updates_per_s": (self.updates - updates) / max(1e-6, self._clock[0] - before),
             "human_seconds": 0.0,  # in this run; theirs are in the demonstrations
-            "demo_ring": len(self.offline_data.ring),  # transitions drawn from
+            "demo_ring": self.transitions(),  # drawn from
         }
         for section, named in (("hil", values), ("evaluation", self.evaluations.latest)):
             for name, value in named.items():

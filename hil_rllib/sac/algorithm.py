@@ -31,6 +31,7 @@ from hil_rllib.sac.evaluation import Evaluator
 from hil_rllib.sac.init_from import load_policy
 from hil_rllib.sac.machine import keep_freed_memory, learner_threads, on_this_node
 from hil_rllib.sac.recorder import autonomous_names, operator_names, recordings_dir, start_writer
+from hil_rllib.sac.refit import Refits
 from hil_rllib.sac.staging import Staging
 
 logger = logging.getLogger(__name__)
@@ -91,6 +92,8 @@ class HILSAC(SAC):
             self.env_steps += len(fragment)
             for intervention in fragment.interventions():
                 self.demo.add(intervention)
+        if self.refits and group.operator:
+            self.refits.add(group.name, episode, rings=(self.online, self.demo))
 
     def _owed(self) -> int:
         """Updates the UTD budget still allows: (steps − warm-up)·utd − updates made."""
@@ -188,6 +191,7 @@ class HILSAC(SAC):
         self._block = max(1, int(hil.sac.utd_ratio))
         self._blocks_per_push = max(1, hil.sac.weight_push_every // self._block)
 
+        self.refits = Refits(self.config) if self.config.refitter else None
         self._writers: list[Any] = []  # handles; an actor lives as long as one is held
         # Fragments that may be under way on the runners before the learner counts as behind.
         runners = hil.operator.count + hil.runners.autonomous
@@ -233,7 +237,7 @@ class HILSAC(SAC):
     def _load_demos(self) -> None:
         """Drain the offline input into the demo ring, then the optional behaviour-cloning start."""
         if self.offline_data is not None:
-            for fragment in demo_fragments(self.offline_data, self.hil):
+            for fragment in demo_fragments(self.offline_data, self.hil, self.config.classifier):
                 self.demo.add(fragment)
         begun = self.hil.run.init_from is not None
         for _ in announced("Cloning the demonstrations", 0 if begun else self.hil.sac.bc_start_updates):
@@ -247,7 +251,12 @@ class HILSAC(SAC):
     def cleanup(self) -> None:
         for group in self.collector.groups:
             group.runners.stop()
-        for actor in (self.evaluator, *self._writers):  # runners close after their last episode is written
+        refitter = [self.refits.actor] if self.refits else []
+        for actor in (
+            self.evaluator,
+            *refitter,
+            *self._writers,
+        ):  # runners close after their last episode is written
             ray.kill(actor)
         super().cleanup()
 
@@ -261,11 +270,15 @@ class HILSAC(SAC):
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
         path = super().save_to_path(path, **kwargs)
         save_run(self, Path(path))
+        if self.refits:
+            self.refits.save(Path(path))
         return path
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
         super().restore_from_path(path, *args, **kwargs)
         restore_run(self, Path(path))
+        if self.refits:
+            self.refits.restore(Path(path))
         self._checkpointed_at = self.env_steps
         self._evaluated_at = int(self.evaluations.latest.get("at_env_steps", 0))
         self._push_weights()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +14,7 @@ from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.tune.registry import register_env
 
+from hil_rllib.collect.classifier_reward import ClassifierRewardWrapper, ClassifierSpec, SuccessClassifier
 from hil_rllib.collect.encode import EncodeFrames
 from hil_rllib.collect.intervention import InterventionConnector, is_realtime, operator_connector
 from hil_rllib.collect.pacing import OperatorWrapper, claim_priority
@@ -21,9 +23,11 @@ from hil_rllib.config import Config, EnvSection
 from hil_rllib.contract import ACTION_DIM
 from hil_rllib.data.lerobot_format import parse_names
 from hil_rllib.data.offline_input import LeRobotOfflineData
+from hil_rllib.sac.classifier import read_classifier
 from hil_rllib.sac.learner import HILSACLearner
 from hil_rllib.sac.module import HILSACModule
 from hil_rllib.sac.recorder import Outbox
+from hil_rllib.sac.refit import Newest
 
 OPERATOR_RESOURCE = "operator"  # Ray resource of the machine where the person sits
 LOCKSTEP_REPORT_STEPS = 50  # [env steps] between reports in lockstep; otherwise there is one a second
@@ -42,6 +46,8 @@ class HILSACConfig(SACConfig):
         super().__init__(algo_class=algo_class or HILSAC)
         self.hil = Config()
         self.restore_from: str | None = None  # checkpoint folder to continue from
+        self.classifier: ClassifierSpec | None = None  # what rewards, in place of the env
+        self.refitter: str | None = None  # name of the actor that trains it on, if one does
         # Our rings take the place of RLlib's buffer; this passes SACConfig.validate and builds none.
         self.replay_buffer_config = {
             "type": "EpisodeReplayBuffer",
@@ -58,8 +64,12 @@ class HILSACConfig(SACConfig):
         """The RLlib configuration of a run: learner, offline input, and what its runners have in common."""
         config = cls()
         config.hil = hil
+        if hil.reward.classifier is not None:
+            config.classifier = read_classifier(hil.reward.classifier, hil.reward.consecutive)
+        if hil.reward.refit_every_episodes is not None:
+            config.refitter = f"refitter-{uuid.uuid4().hex}"
         register_env(hil.env.id, make_env)
-        config.environment(hil.env.id, env_config={"hil_env": hil.env})
+        config.environment(hil.env.id, env_config=config.env_config_of())
         config.env_runners(
             num_env_runners=0,
             rollout_fragment_length=hil.runners.fragment,
@@ -83,13 +93,17 @@ class HILSACConfig(SACConfig):
             )
         return config
 
+    def env_config_of(self, **more: Any) -> dict[str, Any]:
+        """`make_env`'s argument."""
+        return {"hil_env": self.hil.env, "classifier": self.classifier, "refitter": self.refitter, **more}
+
     def autonomous(self, writers: Sequence[str] = ()) -> AlgorithmConfig:
         """The configuration of the runners that the policy drives alone.
 
         writers: names of their `recorder.EpisodeWriter`s, one each, or none.
         """
         config = self.copy(copy_frozen=False)
-        config.environment(env_config={"hil_env": self.hil.env, "writers": list(writers)})
+        config.environment(env_config=self.env_config_of(writers=list(writers)))
         config.env_runners(
             num_env_runners=self.hil.runners.autonomous,
             num_envs_per_env_runner=self.hil.runners.envs_per_runner,
@@ -120,8 +134,9 @@ class HILSACConfig(SACConfig):
             ),
         )
         hz = hil.operator.hz if realtime else None
-        env_config = {"hil_env": hil.env, "operator_hz": hz, "operator": True, "writers": list(writers)}
-        config.environment(env_config=env_config)
+        config.environment(
+            env_config=self.env_config_of(operator_hz=hz, operator=True, writers=list(writers))
+        )
         config.debugging(seed=hil.run.seed + (seat + 1) * 1_000_000)  # apart from all other runners' seeds
         return config
 
@@ -149,13 +164,16 @@ def policy_config(hil: Config) -> dict[str, Any]:
 def make_env(env_config: Any) -> gym.Env:
     """RLlib's env creator, in a runner.
 
-    env_config: `hil_env` (EnvSection), for the operator's env its pacing, where episodes are recorded the
-    names of the group's `writers`, one for each runner in order.
+    env_config: `hil_env` (EnvSection), a `classifier` that rewards or None, for the operator's env its
+    pacing, where episodes are recorded the names of the group's `writers`, one for each runner in order.
     """
     hz = env_config.get("operator_hz")
     if hz is not None:
         claim_priority()  # before the env is made: the renderer's threads inherit it
     env = build_env(env_config["hil_env"])
+    if (classifier := env_config.get("classifier")) is not None:
+        newest = Newest(env_config["refitter"]) if env_config.get("refitter") else None
+        env = ClassifierRewardWrapper(env, SuccessClassifier(classifier), classifier.consecutive, newest)
     if env_config.get("operator"):
         env = OperatorWrapper(env, hz=hz)
     if env_config.get("writers"):

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+from hil_rllib.collect.classifier_reward import ClassifierSpec, SuccessClassifier
 from hil_rllib.collect.encode import FrameEncoder
 from hil_rllib.config import Config
 from hil_rllib.data.offline_input import LeRobotOfflineData
 from hil_rllib.data.replay import Fragment
+from hil_rllib.sac.classifier import judged, same_encoder
 
 
-def demo_fragments(offline_data: LeRobotOfflineData, hil: Config) -> Iterator[Fragment]:
-    """Every demonstration once, one fragment an episode, frames encoded where the encoder is frozen."""
+def demo_fragments(
+    offline_data: LeRobotOfflineData, hil: Config, classifier: ClassifierSpec | None = None
+) -> Iterator[Fragment]:
+    """Every demonstration once, one fragment an episode, frames encoded where the encoder is frozen.
+
+    classifier: what rewards them in place of their own rewards.
+    """
     encoder: FrameEncoder | None = None
+    judge = SuccessClassifier(classifier) if classifier else None
+    shares_features = classifier is not None and same_encoder(classifier, hil)
     for episode in offline_data.episodes():
         fragment = Fragment.from_episode(episode)
+        if judge and not shares_features:  # by the frames, before they are gone
+            fragment = judged(fragment, judge)
         if hil.env.image_obs and hil.encoder.frozen:
             encoder = encoder or FrameEncoder(hil.encoder.weights, hil.run.seed)
-            fragment = Fragment(
-                fragment.episode_id, fragment.first_step, encoder(fragment.obs), fragment.steps
-            )
-        yield fragment
+            fragment = replace(fragment, obs=encoder(fragment.obs))
+        yield judged(fragment, judge) if judge and shares_features else fragment

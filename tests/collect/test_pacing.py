@@ -20,7 +20,16 @@ from hil_rllib.collect.pacing import (
     OperatorWrapper,
     claim_priority,
 )
-from hil_rllib.contract import IS_INTERVENTION, RERECORD, SUCCESS, EpisodeEnd
+from hil_rllib.contract import (
+    APPEAL,
+    CLASSIFIED,
+    IS_INTERVENTION,
+    LABEL,
+    RERECORD,
+    SUCCESS,
+    VERDICT,
+    EpisodeEnd,
+)
 
 
 class FakeTime:
@@ -125,8 +134,8 @@ def test_impossible_rate_is_refused(hz):
 @pytest.mark.parametrize(
     ("end", "reward", "terminated", "truncated", "said"),
     [
-        (EpisodeEnd.SUCCESS, 1.0, True, False, {SUCCESS: True}),
-        (EpisodeEnd.FAILURE, 0.0, True, False, {SUCCESS: False}),
+        (EpisodeEnd.SUCCESS, 1.0, True, False, {SUCCESS: True, VERDICT: True}),
+        (EpisodeEnd.FAILURE, 0.0, True, False, {SUCCESS: False, VERDICT: False}),
         (EpisodeEnd.RERECORD, 0.5, False, True, {RERECORD: True}),
         (EpisodeEnd.NONE, 0.5, False, True, {}),
     ],
@@ -138,7 +147,7 @@ def test_verdict_of_the_operator(end, reward, terminated, truncated, said):
     _, *result, info = env.step(None)
     assert result == [reward, terminated, truncated]
     info.pop(STEP_INTERVAL_MS)
-    assert info == {"own": 1, IS_INTERVENTION: 0.0, MISSED_DEADLINE: False, **said}
+    assert info == {"own": 1, IS_INTERVENTION: 0.0, MISSED_DEADLINE: False, LABEL: False, **said}
 
 
 def test_latency_is_from_reading_the_device_until_the_env_takes_the_action():
@@ -234,3 +243,29 @@ def test_priority_that_is_not_permitted_is_done_without(monkeypatch):
     monkeypatch.setattr(os, "sched_setscheduler", refuse, raising=False)
     monkeypatch.setattr(os, "setpriority", refuse)
     assert claim_priority() == "normal"
+
+
+def test_failure_right_after_a_classifiers_success_is_an_appeal_and_ends_nothing():
+    class Claims(gymnasium.Env):
+        claim = True
+
+        def reset(self, *, seed=None, options=None):
+            return 0, {}
+
+        def step(self, action):
+            return 0, 1.0, self.claim, False, {CLASSIFIED: self.claim}
+
+    env = OperatorWrapper(Claims())
+    env.reset()
+    env.step(0)  # ended by the classifier
+    Claims.claim = False
+    env.reset()
+    env.request_end(EpisodeEnd.FAILURE)
+    _, _, terminated, _, info = env.step(0)
+    assert (terminated, info.get(APPEAL), VERDICT in info) == (False, True, False)
+    env.request_end(EpisodeEnd.FAILURE)  # now it is about this episode
+    _, _, terminated, _, info = env.step(0)
+    assert (terminated, APPEAL in info, info[VERDICT]) == (True, False, False)
+    env.reset()
+    env.request_end(EpisodeEnd.FAILURE)  # the person themself ended the last one
+    assert env.step(0)[2]

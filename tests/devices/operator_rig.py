@@ -11,7 +11,7 @@ from ray.rllib.core.columns import Columns
 import envs  # noqa: F401 - registers the ids
 from hil_rllib.collect.intervention import InterventionConnector
 from hil_rllib.collect.pacing import OperatorWrapper
-from hil_rllib.contract import IS_INTERVENTION, RERECORD, SUCCESS, env_action
+from hil_rllib.contract import IS_INTERVENTION, LABEL, RERECORD, SUCCESS, env_action
 
 POLICY = np.zeros(4, np.float32)  # in module space: stay, hold the gripper
 BACKWARDS = np.array([-0.5, 0.0, 0.0, 0.0], np.float32)
@@ -86,6 +86,9 @@ def assert_drives(rig, control, press, release, settle=lambda: None):
     elif name in ("intervene", "toggle"):
         assert all(taken)
         assert np.abs(moved).max() < 0.005
+    elif name == "label":
+        assert not any(taken)
+        assert outcome[4][LABEL]
     else:
         _, reward, terminated, truncated, info = outcome
         assert len(taken) == 1

@@ -25,7 +25,7 @@ def test_no_key_or_button_does_two_things_and_nothing_is_without_one():
     assert len(set(pads)) == len(pads)
     assert set(pads) <= set(PAD_INPUTS)
     names = {f"{sign}{axis}" for axis in MOTION for sign in "+-"} | set(GRIPPER) | set(ENDS)
-    assert {c.name for c in CONTROLS} == names | {"intervene", "toggle"}
+    assert {c.name for c in CONTROLS} == names | {"intervene", "toggle", "label"}
 
 
 def test_help_has_one_aligned_line_for_each_control_of_the_device():

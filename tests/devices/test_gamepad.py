@@ -57,6 +57,7 @@ EXPECTED = {  # without the trigger
     "success": {"end": EpisodeEnd.SUCCESS},
     "failure": {"end": EpisodeEnd.FAILURE},
     "rerecord": {"end": EpisodeEnd.RERECORD},
+    "label": {"label": True},
 }
 
 
@@ -128,7 +129,7 @@ def test_every_control_drives_the_arm(plug, vector_env, any_pad, control):
     name, mapping = any_pad
     joystick = plugged_in_as(plug, name)
     takes_over = next(c for c in CONTROLS if c.name == "intervene")
-    ends = control.name in ("success", "failure", "rerecord")
+    ends = control.name in ("success", "failure", "rerecord", "label")
 
     def press(pressed, down=True):
         set_control(joystick, mapping, pressed, down)

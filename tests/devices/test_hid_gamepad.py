@@ -125,6 +125,7 @@ EXPECTED = {
     "success": {"end": EpisodeEnd.SUCCESS},
     "failure": {"end": EpisodeEnd.FAILURE},
     "rerecord": {"end": EpisodeEnd.RERECORD},
+    "label": {"label": True},
 }
 
 
@@ -178,7 +179,7 @@ def test_every_control_of_every_known_report(hid_with, controller):
 def test_every_control_drives_the_arm(hid_with, vector_env, control):
     controller = "DualSense Bluetooth, long"
     fake = hid_with(controller)
-    alone = control.name in ("toggle", "success", "failure", "rerecord", "intervene")
+    alone = control.name in ("toggle", "success", "failure", "rerecord", "label", "intervene")
 
     def press(pressed):
         fake.reports.append(report_of(controller, pressed.pad, *([] if alone else ["rb"])))

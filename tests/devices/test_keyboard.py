@@ -22,7 +22,7 @@ ENV = gymnasium.Env()
 X11_NAMES = {
     **{"up": "Up", "down": "Down", "left": "Left", "right": "Right", "space": "space", "enter": "Return"},
     **{"shift_l": "Shift_L", "shift_r": "Shift_R", "ctrl_l": "Control_L", "ctrl_r": "Control_R"},
-    **{"esc": "Escape", "r": "r"},
+    **{"esc": "Escape", "r": "r", "l": "l"},
 }
 PATIENCE_S = 5.0
 

@@ -1,0 +1,1 @@
+"""A reward learned from labelled frames: `run.algorithm: reward`."""

@@ -1,0 +1,159 @@
+"""What operators say of final frames changes the classifier, and an appeal takes its reward back."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from sac_parts import SPACES
+
+from hil_rllib.collect.classifier_reward import ClassifierSpec
+from hil_rllib.contract import APPEAL, CAMERAS, CLASSIFIED, IS_INTERVENTION, RERECORD, VERDICT
+from hil_rllib.data.replay import Fragment, Ring
+from hil_rllib.models.success import SuccessHead
+from hil_rllib.sac.refit import Refits, Refitter
+
+SIZES = {"latent_dim": 8, "per_channel": 1, "dropout": 0.0, "hidden": 8}
+KINDS = {"failure": -1.0, "success": 1.0, "fooled": 1.0}  # mean of the features
+
+
+def maps(kind, count, seed=0):
+    noise = np.random.default_rng(seed).normal(KINDS[kind], 0.3, (count, 512, 4, 4)).astype(np.float16)
+    if kind == "fooled":  # like success, but for a quarter of the channels
+        noise[:, :128] -= 2.0
+    return dict.fromkeys(CAMERAS, noise)
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory):
+    """A classifier of two clouds of features."""
+    torch.manual_seed(0)
+    both = [maps("failure", 80), maps("success", 80, 1)]
+    frames = {camera: np.concatenate([m[camera] for m in both]) for camera in CAMERAS}
+    labels = np.repeat([False, True], 80)
+    head = SuccessHead(**SIZES)
+    optimizer = torch.optim.Adam(head.parameters(), lr=1e-3)
+    for _ in range(20):
+        logits = head({camera: torch.from_numpy(f) for camera, f in frames.items()})
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(labels).float())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    file = tmp_path_factory.mktemp("run") / "frames.npz"
+    np.savez(file, **frames, labels=labels, train=np.arange(160) % 2 == 0)
+    state = {name: value.numpy().copy() for name, value in head.state_dict().items()}
+    return ClassifierSpec(SIZES, state, "random", 0, precision=0.99, frames=str(file))
+
+
+def calls_success(refitter, kind):
+    features = {camera: torch.from_numpy(f) for camera, f in maps(kind, 20, seed=9).items()}
+    with torch.no_grad():
+        return float((refitter._head.probability(features) >= refitter._head.threshold).float().mean())
+
+
+@pytest.fixture
+def refitter(spec, monkeypatch):
+    monkeypatch.setattr("os.nice", lambda _: 0)  # this process's own priority stays
+    return Refitter(spec, seed=0)
+
+
+def test_verdicts_teach_the_classifier_what_fooled_it_and_it_keeps_what_it_knew(refitter):
+    assert calls_success(refitter, "fooled") > 0.9
+    assert refitter.newest(0) is None
+    shown = maps("fooled", 10, seed=5)
+    refitter.refit([{camera: shown[camera][i] for camera in CAMERAS} for i in range(10)], [False] * 10)
+    assert calls_success(refitter, "fooled") < 0.1
+    assert calls_success(refitter, "success") > 0.9
+    assert calls_success(refitter, "failure") == 0.0
+    version, state = refitter.newest(0)
+    assert (version, refitter.newest(1)) == (1, None)
+    assert state.keys() == refitter._head.state_dict().keys()
+
+
+def test_a_resumed_refitter_is_the_same_one(refitter, spec):
+    shown = maps("fooled", 2)
+    refitter.refit([{camera: shown[camera][i] for camera in CAMERAS} for i in range(2)], [False, True])
+    other = Refitter(spec, seed=0)
+    other.set_state(refitter.get_state())
+    for name, value in refitter._head.state_dict().items():
+        assert torch.equal(other._head.state_dict()[name], value)
+    assert other._judged[1] == [False, True]
+    assert other.newest(0)[0] == 1
+
+
+# -- the learner's side ----------------------------------------------------------------------------
+
+
+class Ordered:
+    """Stands in for the actor's handle."""
+
+    def __init__(self):
+        self.orders = []
+        self.refit = SimpleNamespace(remote=lambda features, labels: self.orders.append((features, labels)))
+
+
+@pytest.fixture
+def refits(spec, monkeypatch):
+    actor = Ordered()
+    options = SimpleNamespace(remote=lambda *_: actor)
+    monkeypatch.setattr("ray.remote", lambda **_: lambda _: options)
+    hil = SimpleNamespace(reward=SimpleNamespace(refit_every_episodes=2), run=SimpleNamespace(seed=0))
+    return Refits(SimpleNamespace(hil=hil, classifier=spec, refitter="x"))
+
+
+def episode(last, *, value=0.0, steps=3, first=None, done=True, by_hand=False):
+    """An operator's episode; info of its first and last step."""
+    infos = [{}, *({} for _ in range(steps))]
+    infos[1] |= first or {}
+    infos[-1] |= last
+    observation = {
+        "agent_pos": np.zeros(18, np.float32),
+        "features": {camera: np.full((512, 4, 4), value, np.float16) for camera in CAMERAS},
+    }
+    made = SingleAgentEpisode(
+        observations=[observation] * (steps + 1), infos=infos, actions=[np.zeros(4, np.float32)] * steps,
+        rewards=[0.0] * (steps - 1) + [1.0], terminated=done,
+        extra_model_outputs={IS_INTERVENTION: [np.float32(by_hand)] * steps}, len_lookback_buffer=0,
+    )  # fmt: skip
+    return made.to_numpy()
+
+
+def stored(refits, one, rings):
+    """As the algorithm does."""
+    fragment = Fragment.from_episode(one)
+    rings[0].add(fragment)
+    for intervention in fragment.interventions():
+        rings[1].add(intervention)
+    refits.add("operator", one, rings)
+
+
+def test_verdicts_become_labels_and_every_so_many_order_a_refit(refits):
+    rings = [Ring(50, SPACES["features"]) for _ in range(2)]
+    stored(refits, episode({VERDICT: True}, value=1.0), rings)
+    stored(refits, episode({}), rings)  # the time limit says nothing
+    stored(refits, episode({RERECORD: True, CLASSIFIED: True}), rings)
+    assert (refits.verdicts, refits.actor.orders) == (1, [])
+    stored(refits, episode({VERDICT: False}, value=2.0), rings)
+    ((features, labels),) = refits.actor.orders
+    assert labels == [True, False]
+    assert [float(f["wrist"].mean()) for f in features] == [1.0, 2.0]
+
+
+def test_an_appeal_labels_the_last_claim_and_takes_its_reward_back(refits):
+    rings = [Ring(50, SPACES["features"]) for _ in range(2)]
+    stored(refits, episode({CLASSIFIED: True}, value=3.0, by_hand=True), rings)
+    for ring in rings:
+        assert ring.steps[Columns.REWARDS][:4].tolist() == [0, 0, 1, 0]
+        assert ring.steps[Columns.TERMINATEDS][2]
+    stored(refits, episode({}, first={APPEAL: True}, done=False), rings)
+    for ring in rings:
+        assert not ring.steps[Columns.REWARDS][:4].any()
+        assert not ring.steps[Columns.TERMINATEDS][:4].any()
+    assert refits._labels == [False]
+    assert float(refits._features[0]["front"].mean()) == 3.0
+    stored(refits, episode({}, first={APPEAL: True}), rings)  # there is nothing more to appeal against
+    assert refits.verdicts == 1

@@ -1,0 +1,172 @@
+"""A reward run from labelled frames to a checkpoint, and a SAC run that is rewarded by it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hil_rllib import record
+from hil_rllib.collect.classifier_reward import ClassifierRewardWrapper, SuccessClassifier
+from hil_rllib.config import ConfigError
+from hil_rllib.contract import CLASSIFIED, SUCCESS
+from hil_rllib.data.replay import Fragment
+from hil_rllib.reward.algorithm import CURVE_FILE, MISTAKES_FILE, TEST_FILE
+from hil_rllib.reward.config import HILRewardConfig
+from hil_rllib.reward.frames import load_labelled
+from hil_rllib.reward_sources import local_sources
+from hil_rllib.sac.classifier import find_classifier, judged, read_classifier
+from hil_rllib.sac.config import HILSACConfig, demo_options, make_env
+
+IMAGES = (
+    "env.image_obs=true",
+    "env.render_quality=fast",
+    "env.random_block_position=false",
+    "encoder.weights=bundled",
+)
+REWARD = (*IMAGES, "run.algorithm=reward", "demos.source=none", "offline.batch_size=32", "offline.updates=40",
+          "evaluation.every_steps=40", "checkpoint.every_steps=40", "reward.held_out=0.3",
+          "reward.precision=0.5", "stop.success=null")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def labelled(cache, tmp_path_factory):
+    """A dataset of the synthetic human's, both kinds of episode in it."""
+    out = tmp_path_factory.mktemp("labelled") / "set"
+    arguments = ["--label", "--device", "scripted", "--headless", "--quality", "fast", "--episodes", "8"]
+    assert record.main([str(out), *arguments, "--episode-steps", "60"]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def trained(cluster, configure, labelled):
+    """(config, checkpoint, results) of a reward run."""
+    config = local_sources(configure(*REWARD, f"reward.sources=[{labelled}]"))
+    Path(config.run.dir).mkdir(parents=True)
+    algorithm = HILRewardConfig.from_config(config).build_algo()
+    results = [algorithm.train() for _ in range(2)]
+    path = algorithm.save_to_path(f"{config.run.dir}/trial/checkpoint_000000")
+    algorithm.stop()
+    return config, Path(path), results
+
+
+def test_a_run_reports_what_it_does_on_episodes_it_never_saw(trained):
+    config, _, results = trained
+    losses = [r["learners"]["default_policy"]["policy_loss"] for r in results]
+    assert losses[1] < losses[0] < 1.0
+    result = results[1]["classifier"]
+    frames = json.loads((Path(config.run.dir) / TEST_FILE).read_text())
+    assert result["frames"] == len(frames)
+    assert result["positives"] == sum(frame["label"] for frame in frames)
+    called = np.array([frame["probability"] >= result["threshold"] for frame in frames])
+    labels = np.array([frame["label"] for frame in frames])
+    assert result["recall"] == pytest.approx((called & labels).sum() / labels.sum())
+    assert result["f1"] > 0.5
+    for name in (CURVE_FILE, MISTAKES_FILE):
+        assert (Path(config.run.dir) / name).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_resumed_run_has_the_same_classifier(trained):
+    config, path, _ = trained
+    rllib = HILRewardConfig.from_config(config)
+    rllib.restore_from = str(path)
+    resumed = rllib.build_algo()
+    assert resumed.updates == 40
+    for name, value in read_classifier(str(path)).state.items():
+        assert torch.equal(resumed._policy.head.state_dict()[name], torch.from_numpy(value))
+    resumed.stop()
+
+
+def test_what_travels_to_the_runners_judges_as_the_run_did(trained, labelled):
+    config, _, results = trained
+    classifier = SuccessClassifier(read_classifier(config.run.dir))
+    assert classifier.threshold == pytest.approx(results[1]["classifier"]["threshold"])
+    frames = json.loads((Path(config.run.dir) / TEST_FILE).read_text())
+    episode = load_labelled(str(labelled), demo_options(config))[frames[0]["episode"]]
+    mine = classifier({"pixels": episode.frames})
+    theirs = [frame["probability"] for frame in frames if frame["episode"] == frames[0]["episode"]]
+    np.testing.assert_allclose(mine, theirs, atol=5e-3)
+
+
+def test_a_sac_runs_envs_are_rewarded_by_it(trained, configure):
+    config = configure(*IMAGES, f"reward.classifier={trained[0].run.dir}", "reward.consecutive=3")
+    rllib = HILSACConfig.from_config(config)
+    for group in (rllib, rllib.operator(), rllib.autonomous()):
+        env = make_env(group.env_config)
+        layers = []
+        while hasattr(env, "env"):
+            layers.append(env)
+            env = env.env
+        (wrapper,) = [layer for layer in layers if isinstance(layer, ClassifierRewardWrapper)]
+        assert wrapper._consecutive == 3
+    layers[0].reset(seed=0)
+    _, reward, terminated, _, info = layers[0].step(np.array([0, 0, 0, 1], np.float32))
+    assert (reward, terminated, info[SUCCESS], info[CLASSIFIED]) == (0.0, False, False, False)
+    layers[0].close()
+
+
+def test_demonstrations_are_rewarded_by_it_too_and_end_at_the_first_frame_called_success():
+    class Says:
+        threshold = 0.5
+
+        def __call__(self, obs):
+            return obs["shown"]
+
+    def demo(*probabilities):
+        steps = {
+            "rewards": np.ones(len(probabilities) - 1, np.float32),
+            "terminateds": np.array([False] * (len(probabilities) - 2) + [True]),
+        }
+        return Fragment("demo", 0, {"shown": np.array(probabilities)}, steps)
+
+    found = judged(demo(0.9, 0.1, 0.7, 0.8), Says())
+    assert (len(found), found.steps["rewards"].tolist()) == (2, [0.0, 1.0])
+    assert found.steps["terminateds"].tolist() == [False, True]
+    missed = judged(demo(0.1, 0.1, 0.2), Says())
+    assert (missed.steps["rewards"].tolist(), missed.steps["terminateds"].tolist()) == (
+        [0, 0],
+        [False, False],
+    )
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("nowhere", "is no folder. Train one"),
+        ("empty", "has no checkpoint in it"),
+        ("policy", "is of a run of 'bc', not of 'reward'"),
+        ("torn", "is not whole"),
+    ],
+)
+def test_what_is_no_classifier_is_said(tmp_path, where, message):
+    (tmp_path / "empty").mkdir()
+    for name, kind in (("policy", "bc"), ("torn", "reward")):
+        folder = tmp_path / name / "trial" / "checkpoint_000000"
+        folder.mkdir(parents=True)
+        state = {"version": 1, "config": {"run": {"algorithm": kind}}, "env_steps": 0, "updates": 1}
+        (folder / "hil_state.json").write_text(json.dumps(state))
+    with pytest.raises(ConfigError, match=message):
+        find_classifier(str(tmp_path / where))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("run.algorithm=reward", "demos.source=none"), "no labelled frames"),
+        (("run.algorithm=reward",), "frames through a frozen encoder"),
+        (("reward.classifier=runs/x",), "env.image_obs true"),
+        ((*IMAGES, "run.algorithm=reward", "run.init_from=x"), "has none"),
+        (("reward.clasifier=x",), "Did you mean 'classifier'"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(configure, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        configure(*overrides)
+
+
+def test_a_source_that_is_not_there_is_said(configure, tmp_path):
+    with pytest.raises(Exception, match=r"no such folder|not found"):
+        local_sources(configure(*REWARD, f"reward.sources=[{tmp_path / 'x'}]"))
