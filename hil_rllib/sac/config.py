@@ -46,7 +46,6 @@ class HILSACConfig(SACConfig):
         super().__init__(algo_class=algo_class or HILSAC)
         self.hil = Config()
         self.restore_from: str | None = None  # checkpoint folder to continue from
-        self.classifier: ClassifierSpec | None = None  # what rewards, in place of the env
         self.refitter: str | None = None  # name of the actor that trains it on, if one does
         # Our rings take the place of RLlib's buffer; this passes SACConfig.validate and builds none.
         self.replay_buffer_config = {
@@ -64,12 +63,10 @@ class HILSACConfig(SACConfig):
         """The RLlib configuration of a run: learner, offline input, and what its runners have in common."""
         config = cls()
         config.hil = hil
-        if hil.reward.classifier is not None:
-            config.classifier = read_classifier(hil.reward.classifier, hil.reward.consecutive)
         if hil.reward.refit_every_episodes is not None:
             config.refitter = f"refitter-{uuid.uuid4().hex}"
         register_env(hil.env.id, make_env)
-        config.environment(hil.env.id, env_config=config.env_config_of())
+        config.environment(hil.env.id, env_config={"hil_env": hil.env})
         config.env_runners(
             num_env_runners=0,
             rollout_fragment_length=hil.runners.fragment,
@@ -93,9 +90,16 @@ class HILSACConfig(SACConfig):
             )
         return config
 
+    @property
+    def classifier(self) -> ClassifierSpec | None:
+        """What rewards in place of the env, if anything does. Read when a run needs it, not to evaluate one."""
+        reward = self.hil.reward
+        return None if reward.classifier is None else read_classifier(reward.classifier, reward.consecutive)
+
     def env_config_of(self, **more: Any) -> dict[str, Any]:
         """`make_env`'s argument."""
-        return {"hil_env": self.hil.env, "classifier": self.classifier, "refitter": self.refitter, **more}
+        reward = {"classifier": self.classifier, "refitter": self.refitter}
+        return {"hil_env": self.hil.env, **reward, **more}
 
     def autonomous(self, writers: Sequence[str] = ()) -> AlgorithmConfig:
         """The configuration of the runners that the policy drives alone.
