@@ -92,7 +92,7 @@ class HILSACConfig(SACConfig):
 
     @property
     def classifier(self) -> ClassifierSpec | None:
-        """What rewards in place of the env, if anything does. Read when a run needs it, not to evaluate one."""
+        """What rewards in place of the env, if anything does. Read where runners need it, not to evaluate."""
         reward = self.hil.reward
         return None if reward.classifier is None else read_classifier(reward.classifier, reward.consecutive)
 
