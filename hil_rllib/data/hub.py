@@ -5,20 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import re
-import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from hil_rllib.data.lerobot_format import DatasetError
+from hil_rllib.deadline import within
 
 logger = logging.getLogger(__name__)
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 DEFAULT_TIMEOUT_S = 15.0
 PROBE_SHARE = 0.8  # of the time-out; the rest is for imports and the look into the cache
-
-_T = TypeVar("_T")
 
 
 class HubUnreachable(ConnectionError):  # noqa: N818  # the name is part of the interface: it reads as a state
@@ -68,7 +64,7 @@ def _snapshot(repo_id: str, cache_dir: Path | None, timeout_s: float, revision: 
         return hub.HfApi(endpoint=endpoint).dataset_info(repo_id, revision=revision, timeout=timeout_s).sha
 
     try:
-        sha = _within(PROBE_SHARE * timeout_s, newest)
+        sha = within(PROBE_SHARE * timeout_s, newest)
     except RevisionNotFoundError as error:
         raise DatasetError(
             repo_id, f"has no revision {revision!r}.", "Name a branch, tag or commit that its page lists."
@@ -126,24 +122,3 @@ def http_error() -> type[Exception]:
     from huggingface_hub import errors
 
     return errors.HfHubHTTPError.__mro__[1]
-
-
-def _within(timeout_s: float, call: Callable[[], _T]) -> _T:
-    """`call()`, or TimeoutError after timeout_s: name look-ups and slow trickles obey no client timeout."""
-    result: list[_T] = []
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            result.append(call())
-        except BaseException as error:  # handed to the caller's thread below
-            failure.append(error)
-
-    thread = threading.Thread(target=run, name="hub-probe", daemon=True)
-    thread.start()
-    thread.join(timeout_s)
-    if failure:
-        raise failure[0]
-    if not result:
-        raise TimeoutError(f"no answer within {timeout_s:g} s")
-    return result[0]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+
+from hil_rllib.deadline import within
 
 BUNDLED = Path(__file__).parent / "bundled" / "resnet10.safetensors"
 # Tried in this order in a folder or a hub repository.
@@ -20,8 +20,6 @@ FILE_NAMES = ("model.safetensors", "resnet10.safetensors", "pytorch_model.bin", 
 ANCHOR_KEY = "embedder.0.weight"  # the first tensor; what stands before it is the file's prefix
 ALTERNATIVES = "Set encoder.weights to bundled, random, or the path of a weight file or folder."
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-
-T = TypeVar("T")
 
 
 def find_weights(name: str, hub_timeout_s: float = 15.0) -> Path:
@@ -133,7 +131,7 @@ def _download(repo: str, timeout_s: float) -> Path:
     if constants.HF_HUB_OFFLINE:
         raise ConnectionError(f"{refusal}the hub is switched off (HF_HUB_OFFLINE). {ALTERNATIVES}")
     try:
-        info = _within(timeout_s, lambda: HfApi().model_info(repo, timeout=timeout_s))
+        info = within(timeout_s, lambda: HfApi().model_info(repo, timeout=timeout_s))
     except (RepositoryNotFoundError, GatedRepoError) as error:
         raise FileNotFoundError(f"{refusal}the hub has no such open model. {ALTERNATIVES}") from error
     except Exception as error:  # whatever the network stack raises, the remedy is the same
@@ -145,24 +143,3 @@ def _download(repo: str, timeout_s: float) -> Path:
         if name in there:
             return Path(hf_hub_download(repo, name))
     raise FileNotFoundError(f"The hub model '{repo}' holds none of {', '.join(FILE_NAMES)}. {ALTERNATIVES}")
-
-
-def _within(timeout_s: float, call: Callable[[], T]) -> T:
-    """`call()`, or TimeoutError: name resolution and retries do not keep to a request's own timeout."""
-    result: list[T] = []
-    failure: list[Exception] = []
-
-    def run() -> None:
-        try:
-            result.append(call())
-        except Exception as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=run, daemon=True, name="hub")
-    thread.start()
-    thread.join(timeout_s)
-    if failure:
-        raise failure[0]
-    if not result:
-        raise TimeoutError(f"no answer within {timeout_s:g} s")
-    return result[0]
