@@ -79,6 +79,8 @@ class HILSAC(SAC):
         counts = {"env_steps": self.env_steps, "updates": self.updates}
         values = self.stats.metrics(**counts, online=len(self.online), demo=len(self.demo))
         values |= self.collector.counts() | self._learner_metrics
+        if self.refits:
+            values["reward_verdicts"] = self.refits.verdicts  # frames that operators have labelled
         for section, named in (("hil", values), ("evaluation", self.evaluations.latest)):
             for name, value in named.items():
                 self.metrics.log_value((section, name), value, window=1)

@@ -20,6 +20,7 @@ import numpy as np
 import ray
 import torch
 from numpy.typing import NDArray
+from ray.exceptions import RayError
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from torch.nn import functional as F
 
@@ -212,12 +213,16 @@ class Newest:
     def __init__(self, actor: str) -> None:
         self._actor = ray.get_actor(actor)
         self._version = 0
-        self._asked = self._ask()
+        self._asked: ray.ObjectRef | None = self._ask()
 
     def __call__(self) -> State | None:
-        if not ray.wait([self._asked], timeout=0)[0]:
+        if self._asked is None or not ray.wait([self._asked], timeout=0)[0]:
             return None
-        answer = ray.get(self._asked)
+        try:
+            answer = ray.get(self._asked)
+        except RayError:  # its process is gone: what the runner has goes on
+            self._asked = None
+            return None
         if answer is not None:
             self._version = answer[0]
         self._asked = self._ask()

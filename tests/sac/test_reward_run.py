@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 import torch
 
 from hil_rllib import record
 from hil_rllib.collect.classifier_reward import ClassifierRewardWrapper, SuccessClassifier
 from hil_rllib.config import ConfigError
-from hil_rllib.contract import CLASSIFIED, SUCCESS
+from hil_rllib.contract import CAMERAS, CLASSIFIED, SUCCESS
 from hil_rllib.data.replay import Fragment
 from hil_rllib.reward.algorithm import CURVE_FILE, MISTAKES_FILE, TEST_FILE
 from hil_rllib.reward.config import HILRewardConfig
@@ -106,6 +108,28 @@ def test_a_sac_runs_envs_are_rewarded_by_it(trained, configure):
     _, reward, terminated, _, info = layers[0].step(np.array([0, 0, 0, 1], np.float32))
     assert (reward, terminated, info[SUCCESS], info[CLASSIFIED]) == (0.0, False, False, False)
     layers[0].close()
+
+
+def test_what_a_verdict_teaches_reaches_the_runners(trained, configure, build):
+    alone = ("demos.source=none", "sac.demo_fraction=0", "sac.bc_weight=0", "sac.gripper_margin_weight=0")
+    short = (*alone, "env.max_episode_steps=5", "sac.learning_starts=1000")
+    config = configure(*IMAGES, *short, f"reward.classifier={trained[0].run.dir}")
+    algorithm = build(replace(config, reward=replace(config.reward, refit_every_episodes=1)))
+
+    def probability_of_nothing(runner):
+        env = runner.env.unwrapped.envs[0]
+        while not isinstance(env, ClassifierRewardWrapper):
+            env = env.env
+        nothing = {camera: np.zeros((512, 4, 4), np.float16) for camera in CAMERAS}
+        return float(env.classifier({"features": nothing}))
+
+    runners = algorithm.collector.groups[0].runners
+    (before,) = runners.foreach_env_runner(probability_of_nothing, local_env_runner=False)
+    algorithm.refits._label({camera: np.zeros((512, 4, 4), np.float16) for camera in CAMERAS}, True)
+    ray.get(algorithm.refits.actor.get_state.remote())  # once the refit is done
+    algorithm.train()  # 50 steps, ten resets
+    (after,) = runners.foreach_env_runner(probability_of_nothing, local_env_runner=False)
+    assert after > before
 
 
 def test_demonstrations_are_rewarded_by_it_too_and_end_at_the_first_frame_called_success():
