@@ -96,10 +96,15 @@ def find_checkpoint(source: Path) -> Path:
 
 
 def read_config(checkpoint: Path) -> tuple[Config, int]:
-    """What the run was configured with, and the env step of the checkpoint."""
+    """What the run was configured with, and the env step of the checkpoint. Raises UsageError."""
     state = read_state(checkpoint)
     leaves = strict_yaml.flatten(Config, state["config"], str(checkpoint / STATE_FILE))
-    return strict_yaml.build(Config, leaves), state["env_steps"]
+    config = strict_yaml.build(Config, leaves)
+    if config.run.algorithm == "reward":
+        raise UsageError(
+            f"{checkpoint} is a classifier of success, not a policy. Its figures are in summary.json."
+        )
+    return config, state["env_steps"]
 
 
 def load_policy(checkpoint: Path, config: Config, env: gymnasium.Env) -> GreedyPolicy:

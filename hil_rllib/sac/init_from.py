@@ -39,6 +39,8 @@ def check_policy(where: str, config: Config) -> Path:
         before = read_state(checkpoint)["config"]
     except ValueError as error:
         raise ConfigError(f"run.init_from: {error}") from None
+    if before["run"].get("algorithm") == "reward":
+        raise ConfigError(f"run.init_from: {checkpoint} is a classifier of success, not a policy.")
     now = config.to_dict()
     keys = [*POLICY_KEYS, *(CAMERA_KEYS if config.env.image_obs else ())]
     if config.env.image_obs and not config.encoder.frozen:

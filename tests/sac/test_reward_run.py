@@ -14,14 +14,17 @@ import torch
 from hil_rllib import record
 from hil_rllib.collect.classifier_reward import ClassifierRewardWrapper, SuccessClassifier
 from hil_rllib.config import ConfigError
+from hil_rllib.console import UsageError
 from hil_rllib.contract import CAMERAS, CLASSIFIED, SUCCESS
 from hil_rllib.data.replay import Fragment
+from hil_rllib.evaluate import read_config
 from hil_rllib.reward.algorithm import CURVE_FILE, MISTAKES_FILE, TEST_FILE
 from hil_rllib.reward.config import HILRewardConfig
 from hil_rllib.reward.frames import load_labelled
 from hil_rllib.reward_sources import local_sources
 from hil_rllib.sac.classifier import find_classifier, judged, read_classifier
 from hil_rllib.sac.config import HILSACConfig, demo_options, make_env
+from hil_rllib.sac.init_from import check_policy
 
 IMAGES = (
     "env.image_obs=true",
@@ -91,6 +94,14 @@ def test_what_travels_to_the_runners_judges_as_the_run_did(trained, labelled):
     mine = classifier({"pixels": episode.frames})
     theirs = [frame["probability"] for frame in frames if frame["episode"] == frames[0]["episode"]]
     np.testing.assert_allclose(mine, theirs, atol=5e-3)
+
+
+def test_it_is_no_policy(trained, configure):
+    config, path, _ = trained
+    with pytest.raises(ConfigError, match="is a classifier of success, not a policy"):
+        check_policy(config.run.dir, configure(*IMAGES))
+    with pytest.raises(UsageError, match=r"not a policy.*summary\.json"):
+        read_config(path)
 
 
 def test_a_sac_runs_envs_are_rewarded_by_it(trained, configure):
