@@ -1,0 +1,156 @@
+"""A run on a cluster whose nodes come and go: raylets of their own, killed as by a power cut."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from nodes import PORT, LocalCluster
+
+CONFIG = """
+run: {dir: DIR}
+env: {image_obs: false, max_episode_steps: 20}
+encoder: {weights: random, latent_dim: 16, embeddings_per_channel: 2}
+demos: {source: none}
+operator:
+  {device: scripted, realtime: true, hz: 20, scripted: {start_after_step: 0, takeover_probability: 0.2}}
+runners: {autonomous: 2}
+sac: {batch_size: 16, hidden: [16, 16], learning_starts: 50, utd_ratio: 0.5, bc_start_updates: 0}
+evaluation: {every_steps: 1000000}
+checkpoint: {every_steps: 1000000}
+stop: {success: null, env_steps: 10000000}
+"""
+
+
+class Run:
+    """A training process on the cluster's head, and what it has written down so far."""
+
+    def __init__(self, cluster: LocalCluster, folder: Path) -> None:
+        config, self.trace, self.log = (folder / name for name in ("run.yaml", "trace.jsonl", "log.txt"))
+        self.dir = folder / "run"
+        config.write_text(CONFIG.replace("DIR", str(self.dir)))
+        script = str(Path(__file__).with_name("traced_train.py"))
+        self.process = cluster.run(
+            "head",
+            [script, str(self.trace), str(config)],
+            env={"RAY_ADDRESS": f"{cluster.address('head')}:{PORT}", "PYTHONUNBUFFERED": "1"},
+            stdout=self.log.open("w"),
+            stderr=subprocess.STDOUT,
+        )
+
+    def events(self, kind: str) -> list[dict]:
+        lines = self.trace.read_text().splitlines(keepends=True) if self.trace.exists() else []
+        events = [json.loads(line) for line in lines if line.endswith("\n")]
+        return [event for event in events if event.pop("event") == kind]
+
+    def wait(self, what: str, done, seconds: float = 240.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not done():
+            assert self.process.poll() is None, (
+                f"the run ended before {what}:\n{self.log.read_text()[-4000:]}"
+            )
+            assert time.monotonic() < deadline, f"no {what} in {seconds} s:\n{self.log.read_text()[-4000:]}"
+            time.sleep(0.1)
+
+    def wait_for_places(self, **places: str) -> None:
+        self.wait(f"runners at {places}", lambda: self.events("places")[-1:] == [places])
+
+    def wait_for_steps(self, *groups: str, steps: int = 20) -> None:
+        """That many more from each of the groups."""
+
+        def arrived() -> dict[str, int]:
+            counts: dict[str, int] = defaultdict(int)
+            for fragment in self.events("arrived"):
+                counts[fragment["group"]] += fragment["steps"]
+            return counts
+
+        before = arrived()
+        self.wait(
+            f"{steps} steps of {groups}", lambda: all(arrived()[g] >= before[g] + steps for g in groups)
+        )
+
+
+@pytest.fixture
+def cluster():
+    with LocalCluster() as cluster:
+        cluster.start("head", cpus=1)  # the learner's
+        with ThreadPoolExecutor() as threads:
+            nodes = [
+                threads.submit(cluster.start, "worker", 1),
+                threads.submit(cluster.start, "operator", 0, {"operator": 1}),
+            ]
+        for node in nodes:
+            node.result()
+        yield cluster
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="nodes are killed by /proc")
+def test_nodes_are_lost_and_come_back_while_the_run_goes_on(cluster, tmp_path):
+    worker, operator = cluster.address("worker"), cluster.address("operator")
+    run = Run(cluster, tmp_path)
+
+    # Two runners are asked for beside the operator's, where one has a place.
+    run.wait("two runners", lambda: any(len(places) == 2 for places in run.events("places")))
+    places = run.events("places")[-1]
+    assert places.pop("operator") == operator
+    assert list(places.values()) == [worker]
+    run.wait_for_steps("operator", "autonomous")
+
+    cluster.kill("worker")
+    run.wait_for_places(operator=operator)
+    run.wait_for_steps("operator")
+    cluster.start("worker", cpus=2)  # a larger one: now there is room for all
+    everyone = {"autonomous_1": worker, "autonomous_2": worker, "operator": operator}
+    run.wait_for_places(**everyone)
+    run.wait_for_steps("operator", "autonomous")
+
+    cluster.kill("operator")
+    run.wait_for_places(**{name: place for name, place in everyone.items() if name != "operator"})
+    run.wait_for_steps("autonomous")
+    cluster.start("operator", 0, {"operator": 1})
+    run.wait_for_places(**everyone)
+    run.wait_for_steps("operator", "autonomous", steps=60)
+
+    os.kill(run.process.pid, signal.SIGINT)
+    assert run.process.wait(120) == 130
+    summary = json.loads((run.dir / "summary.json").read_text())
+    stored, arrived = run.events("stored"), run.events("arrived")
+
+    # Nothing is counted twice, and nothing that is stored was not counted.
+    steps = [(part["id"], part["first"] + t) for part in stored for t in range(part["steps"])]
+    assert len(steps) == len(set(steps)) == summary["env_steps"]
+    assert summary["updates"] > 0
+    # What arrives of an episode begins at its first step and leaves none out.
+    length, ended = defaultdict(int), set()
+    for part in arrived:
+        assert part["first"] == length[part["id"]], f"{part} does not go on from step {length[part['id']]}"
+        assert part["id"] not in ended
+        length[part["id"]] += part["steps"]
+        ended |= {part["id"]} if part["done"] else set()
+    # A person's episodes are stored whole or, those that were cut off or are under way, not at all.
+    theirs = {part["id"] for part in arrived if part["group"] == "operator"}
+    kept = defaultdict(int)
+    for part in stored:
+        kept[part["id"]] += part["steps"]
+    assert {name: kept[name] for name in theirs if kept[name]} == {
+        name: length[name] for name in theirs & ended
+    }
+    assert len(theirs & ended) > 3
+    assert len(theirs - ended) >= 1  # the one that was cut off
+
+    log = run.log.read_text()
+    for said in (
+        rf"Runner operator on {operator} is lost: .* The run goes on: 0 of 1 runner\.",
+        rf"Runner operator is here, on {operator}: 1 of 1 runner\.",
+        rf"Runner autonomous_\d on {worker} is lost: .* The run goes on: 0 of 2 runners\.",
+        rf"Runner autonomous_\d is here, on {worker}: 2 of 2 runners\.",
+    ):
+        assert len(re.findall(said, log)) == 1, f"{said}\n{log}"
