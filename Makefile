@@ -4,15 +4,17 @@ VENV   := .venv
 PYTHON_IN_VENV := $(VENV)/bin/python
 CONFIG ?= tuned_configs/panda_sac.yaml
 ARGS   ?=
+SEAT   ?= operator
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test check clean
+.PHONY: help setup train seat test check clean
 
 help:
 	@echo 'make train   learn $(CONFIG); CONFIG=tuned_configs/panda_sac_state.yaml takes another,'
 	@echo '             ARGS="run.seed=1 run.dir=runs/mine" overrides its values'
 	@echo 'make test    the tests, without those that learn for minutes; ARGS goes to pytest'
 	@echo 'make check   lint and type-check'
+	@echo 'make seat    sit down as the operator of a run on a cluster: make seat HEAD=10.0.0.5'
 	@echo 'make setup   only the set-up that each of the above does first: .venv, dependencies, OpenGL'
 	@echo 'make clean   remove .venv and caches; runs/ stays'
 
@@ -21,6 +23,12 @@ train: $(VENV)/.ready
 
 test: $(VENV)/.ready
 	$(PYTHON_IN_VENV) -m pytest -m 'not slow' -ra $(ARGS)
+
+# This machine takes the operator's runner of the cluster whose head is HEAD, and nothing else, until Ctrl-C.
+# Of several operators, SEAT says which: operator_1, operator_2, … Ray's token, ~/.ray/auth_token, must be the head's.
+seat: $(VENV)/.ready
+	@test -n "$(HEAD)" || { echo 'error: say which cluster: make seat HEAD=address of its head'; exit 2; }
+	RAY_AUTH_MODE=token $(VENV)/bin/ray start --block --address=$(HEAD):6379 --num-cpus=0 --resources='{"$(SEAT)": 1}'
 
 check: $(VENV)/.ready
 	$(PYTHON_IN_VENV) -m ruff check .

@@ -16,6 +16,7 @@ import ray
 from ray import tune
 
 from envs.gl import HeadlessGLError, require_headless_gl
+from hil_rllib.collect.runners import RunnerError
 from hil_rllib.config import Config, ConfigError, load_config
 from hil_rllib.data.demos import load_demos
 from hil_rllib.data.lerobot_format import DatasetError
@@ -29,9 +30,9 @@ from hil_rllib.reward.config import HILRewardConfig
 from hil_rllib.reward_sources import local_sources
 from hil_rllib.sac.checkpoint import newest_checkpoint
 from hil_rllib.sac.classifier import find_classifier
-from hil_rllib.sac.config import OPERATOR_RESOURCE, HILSACConfig, build_env, demo_options, device_options
+from hil_rllib.sac.config import HILSACConfig, build_env, demo_options, device_options
 from hil_rllib.sac.init_from import check_policy
-from hil_rllib.sac.recorder import check_datasets, recorded_episodes
+from hil_rllib.sac.recorder import check_datasets, operator_names, recorded_episodes
 from hil_rllib.sac.refit import check_refit
 
 CONFIG_FILE, SUMMARY_FILE, TRIAL = "config.yaml", "summary.json", "trial"
@@ -205,7 +206,9 @@ def train(config: Config, run_dir: Path, checkpoint: Path | None, started: float
         progress.close()
         ray.shutdown()
     if result.error is not None:
-        print(f"error: training failed: {result.error}", file=sys.stderr)
+        error = getattr(result.error, "cause", None)  # as raised in the trial's process
+        said = error if isinstance(error, RunnerError) else result.error
+        print(f"error: training failed: {said}", file=sys.stderr)
         return 1
     summary = summarise(result.metrics, config, time.monotonic() - started)
     if recorded := recorded_episodes(config):
@@ -223,8 +226,9 @@ def start_ray(config: Config) -> None:
         ray.init(**common)
         return
     cpus = max(len(os.sched_getaffinity(0)), 1 + config.runners.autonomous)
-    seats = {OPERATOR_RESOURCE: config.operator.count} if config.operator.count else None
-    ray.init(num_cpus=cpus, resources=seats, include_dashboard=False, **common)
+    seats = dict.fromkeys(operator_names(config), 1)
+    # "local": without it Ray joins whichever cluster it finds on this machine.
+    ray.init("local", num_cpus=cpus, resources=seats, include_dashboard=False, **common)
 
 
 def summarise(metrics: dict[str, Any], config: Config, seconds: float) -> dict[str, Any]:

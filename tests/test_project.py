@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import re
 import subprocess
 import tomllib
 from pathlib import Path
 
-import jsonschema
 import pytest
-import ray
-import yaml
 
 from hil_rllib.config import load_config
 
@@ -27,7 +23,7 @@ def shell_lines(text: str) -> str:
     return "\n".join(re.findall(r"```.*?\n(.*?)```", text, re.DOTALL) + re.findall(r"`([^`\n]+)`", text))
 
 
-@pytest.mark.parametrize("target", ["setup", "train", "test", "check", "clean"])
+@pytest.mark.parametrize("target", ["setup", "train", "seat", "test", "check", "clean"])
 def test_make_target_exists_and_is_in_the_help(target: str) -> None:
     dry = subprocess.run(
         ["make", "--dry-run", "--always-make", target], cwd=ROOT, capture_output=True, text=True
@@ -92,16 +88,6 @@ def test_tuned_config_loads_and_survives_saving(path: Path, tmp_path: Path) -> N
     assert config.run.dir == f"runs/{path.stem}", "two configurations must not write to one folder"
 
 
-def test_cluster_file_satisfies_rays_schema() -> None:
-    schema = json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
-    cluster = yaml.safe_load((ROOT / "cluster.yaml").read_text())
-    jsonschema.validate(cluster, schema)
-    kinds = cluster["available_node_types"]
-    assert cluster["head_node_type"] in kinds
-    assert kinds["head"]["resources"] == {"operator": 1}
-    assert any(kind["max_workers"] > 0 for kind in kinds.values())
-
-
 def test_cluster_and_constraints_agree_with_the_project_on_exact_versions() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     exact = dict(
@@ -114,8 +100,8 @@ def test_cluster_and_constraints_agree_with_the_project_on_exact_versions() -> N
         line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
     )
     assert {name: constraints[name] for name in exact} == exact
-    cluster = (ROOT / "cluster.yaml").read_text()
-    assert set(re.findall(r"ray(?:\[default\]==|:)(\d[\d.]+\d)", cluster)) == {exact["ray"]}
+    told = (ROOT / "cluster.yaml").read_text() + (ROOT / "pyproject.toml").read_text()
+    assert set(re.findall(r"ray(?:\[[\w,]+\]==|:)(\d[\d.]+\d)", told)) == {exact["ray"]}
 
 
 def test_files_hold_no_address_of_a_machine_or_registry() -> None:

@@ -26,7 +26,7 @@ from hil_rllib.data.offline_input import LeRobotOfflineData
 from hil_rllib.sac.classifier import read_classifier
 from hil_rllib.sac.learner import HILSACLearner
 from hil_rllib.sac.module import HILSACModule
-from hil_rllib.sac.recorder import Outbox
+from hil_rllib.sac.recorder import Outbox, operator_names
 from hil_rllib.sac.refit import Newest
 
 OPERATOR_RESOURCE = "operator"  # Ray resource of the machine where the person sits
@@ -118,6 +118,8 @@ class HILSACConfig(SACConfig):
     def operator(self, seat: int = 0, writers: Sequence[str] = ()) -> AlgorithmConfig:
         """The configuration of an operator's runner group: one runner, bound to their input device.
 
+        It goes where the Ray resource of its name is: `operator`, or of several `operator_1`, `operator_2`, …
+
         seat: which of the operators, from 0. writers: the name of its `recorder.EpisodeWriter`, if recorded.
         """
         hil = self.hil
@@ -129,7 +131,7 @@ class HILSACConfig(SACConfig):
             num_envs_per_env_runner=1,
             create_local_env_runner=False,
             num_cpus_per_env_runner=0,
-            custom_resources_per_env_runner={OPERATOR_RESOURCE: 1},
+            custom_resources_per_env_runner={operator_names(hil)[seat]: 1},
             max_requests_in_flight_per_env_runner=(
                 max(2, round(QUEUED_S * hil.operator.hz / hil.runners.fragment)) if realtime else 2
             ),

@@ -84,7 +84,10 @@ class LocalCluster:
         """A Python process on a node."""
         prefix = ["ip", "netns", "exec", f"{self.tag}{name}"] if self.namespaces else []
         environment = {**os.environ, "HIL_NODE": f"{self.tag}{name}", **self._login}
-        environment["RAY_USAGE_STATS_ENABLED"] = "0"
+        environment |= {
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",
+        }  # Ray's own niceness is 15
         environment.pop("RAY_ADDRESS", None)
         environment |= how.pop("env", {})  # type: ignore[arg-type]
         return subprocess.Popen(

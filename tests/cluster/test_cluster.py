@@ -21,7 +21,11 @@ env: {image_obs: false, max_episode_steps: 20}
 encoder: {weights: random, latent_dim: 16, embeddings_per_channel: 2}
 demos: {source: none}
 operator:
-  {device: scripted, realtime: true, hz: 20, scripted: {start_after_step: 0, takeover_probability: 0.2}}
+  count: 2
+  device: [scripted, none]
+  realtime: true
+  hz: 20
+  scripted: {start_after_step: 0, takeover_probability: 0.2}
 runners: {autonomous: 2}
 sac: {batch_size: 16, hidden: [16, 16], learning_starts: 50, utd_ratio: 0.5, bc_start_updates: 0}
 evaluation: {every_steps: 1000000}
@@ -85,39 +89,42 @@ def cluster():
         with ThreadPoolExecutor() as threads:
             nodes = [
                 threads.submit(cluster.start, "worker", 1),
-                threads.submit(cluster.start, "operator", 0, {"operator": 1}),
+                threads.submit(cluster.start, "seat1", 0, {"operator_1": 1}),
+                threads.submit(cluster.start, "seat2", 0, {"operator_2": 1}),
             ]
         for node in nodes:
             node.result()
         yield cluster
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="nodes are killed by /proc")
 def test_nodes_are_lost_and_come_back_while_the_run_goes_on(cluster, tmp_path):
-    worker, operator = cluster.address("worker"), cluster.address("operator")
+    worker = cluster.address("worker")
+    seats = {"operator_1": cluster.address("seat1"), "operator_2": cluster.address("seat2")}
     run = Run(cluster, tmp_path)
 
-    # Two runners are asked for beside the operator's, where one has a place.
-    run.wait("two runners", lambda: any(len(places) == 2 for places in run.events("places")))
+    # Two runners are asked for beside the operators', where one has a place; each operator's is at their seat.
+    run.wait("three runners", lambda: any(len(places) == 3 for places in run.events("places")))
     places = run.events("places")[-1]
-    assert places.pop("operator") == operator
+    assert {name: places.pop(name) for name in seats} == seats
     assert list(places.values()) == [worker]
-    run.wait_for_steps("operator", "autonomous")
+    run.wait_for_steps(*seats, "autonomous")
 
     cluster.kill("worker")
-    run.wait_for_places(operator=operator)
-    run.wait_for_steps("operator")
+    run.wait_for_places(**seats)
+    run.wait_for_steps(*seats)
     cluster.start("worker", cpus=2)  # a larger one: now there is room for all
-    everyone = {"autonomous_1": worker, "autonomous_2": worker, "operator": operator}
+    everyone = {"autonomous_1": worker, "autonomous_2": worker} | seats
     run.wait_for_places(**everyone)
-    run.wait_for_steps("operator", "autonomous")
+    run.wait_for_steps(*seats, "autonomous")
 
-    cluster.kill("operator")
-    run.wait_for_places(**{name: place for name, place in everyone.items() if name != "operator"})
-    run.wait_for_steps("autonomous")
-    cluster.start("operator", 0, {"operator": 1})
+    cluster.kill("seat1")
+    run.wait_for_places(**{name: place for name, place in everyone.items() if name != "operator_1"})
+    run.wait_for_steps("operator_2", "autonomous")
+    cluster.start("seat1", 0, {"operator_1": 1})
     run.wait_for_places(**everyone)
-    run.wait_for_steps("operator", "autonomous", steps=60)
+    run.wait_for_steps(*seats, "autonomous", steps=60)
 
     os.kill(run.process.pid, signal.SIGINT)
     assert run.process.wait(120) == 130
@@ -136,7 +143,7 @@ def test_nodes_are_lost_and_come_back_while_the_run_goes_on(cluster, tmp_path):
         length[part["id"]] += part["steps"]
         ended |= {part["id"]} if part["done"] else set()
     # A person's episodes are stored whole or, those that were cut off or are under way, not at all.
-    theirs = {part["id"] for part in arrived if part["group"] == "operator"}
+    theirs = {part["id"] for part in arrived if part["group"] in seats}
     kept = defaultdict(int)
     for part in stored:
         kept[part["id"]] += part["steps"]
@@ -145,11 +152,13 @@ def test_nodes_are_lost_and_come_back_while_the_run_goes_on(cluster, tmp_path):
     }
     assert len(theirs & ended) > 3
     assert len(theirs - ended) >= 1  # the one that was cut off
+    # The device is theirs alone: the first operator's intervenes, and nobody else does.
+    assert {part["group"] for part in arrived if part["human"]} == {"operator_1"}
 
     log = run.log.read_text()
     for said in (
-        rf"Runner operator on {operator} is lost: .* The run goes on: 0 of 1 runner\.",
-        rf"Runner operator is here, on {operator}: 1 of 1 runner\.",
+        rf"Runner operator_1 on {seats['operator_1']} is lost: .* The run goes on: 0 of 1 runner\.",
+        rf"Runner operator_1 is here, on {seats['operator_1']}: 1 of 1 runner\.",
         rf"Runner autonomous_\d on {worker} is lost: .* The run goes on: 0 of 2 runners\.",
         rf"Runner autonomous_\d is here, on {worker}: 2 of 2 runners\.",
     ):

@@ -10,6 +10,7 @@ import json
 import sys
 
 from hil_rllib import train
+from hil_rllib.contract import IS_INTERVENTION
 from hil_rllib.sac.algorithm import HILSAC
 from hil_rllib.sac.config import HILSACConfig
 
@@ -48,6 +49,7 @@ class Traced(HILSAC):
             first=int(episode.t_started),
             steps=len(episode),
             done=bool(episode.is_done),
+            human=int(sum(episode.get_extra_model_outputs(IS_INTERVENTION))) if len(episode) else 0,
         )
         super()._store(group, episode)
 
