@@ -104,7 +104,7 @@ def test_nodes_are_lost_and_come_back_while_the_run_goes_on(cluster, tmp_path):
     seats = {"operator_1": cluster.address("seat1"), "operator_2": cluster.address("seat2")}
     run = Run(cluster, tmp_path)
 
-    # Two runners are asked for beside the operators', where one has a place; each operator's is at their seat.
+    # Two more are asked for than the operators', where one has a place. Operators' are at their seats.
     run.wait("three runners", lambda: any(len(places) == 3 for places in run.events("places")))
     places = run.events("places")[-1]
     assert {name: places.pop(name) for name in seats} == seats
