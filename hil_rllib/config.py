@@ -265,6 +265,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return config
 
 
+def from_dict(values: dict[str, Any], origin: str) -> Config:
+    """The configuration that `to_dict` gave, or its beginnings. origin: of the values, for messages."""
+    return strict_yaml.build(Config, strict_yaml.flatten(Config, values, origin))
+
+
 def _leaves(path: Path, below: tuple[Path, ...]) -> strict_yaml.Leaves:
     """Checked leaves of a file over those of its base. below: the files that named this one as base."""
     resolved = path.resolve()

@@ -144,8 +144,9 @@ def _seat_beside_policy(args: argparse.Namespace) -> tuple[Seat, Policy]:
     """The env that the policy was trained in, and the policy."""
     from dataclasses import replace
 
-    from hil_rllib.evaluate import find_checkpoint, load_policy, read_config
+    from hil_rllib.sac.checkpoint_files import find_checkpoint
     from hil_rllib.sac.config import env_options
+    from hil_rllib.sac.trained import load_policy, read_config
 
     checkpoint = find_checkpoint(args.policy)
     config, _ = read_config(checkpoint)

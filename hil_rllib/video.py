@@ -78,8 +78,8 @@ class VideoWriter:
         self.close()
 
 
-class VideoRecorder(gymnasium.Wrapper):
-    """Films every episode, both cameras and the overlay, without slowing a step.
+class EpisodeRecorder(gymnasium.Wrapper):
+    """Hands every episode over to be drawn, without slowing a step.
 
     Steps only note the simulator's state; frames are drawn from it once the episode has ended, exactly as
     they would have looked. Where observations bring frames, these are taken.
@@ -87,13 +87,12 @@ class VideoRecorder(gymnasium.Wrapper):
     who: who acts where no `is_intervention` in `info` says it is the human.
     """
 
-    def __init__(self, env: gymnasium.Env, path: Path | str, who: str = "policy") -> None:
+    def __init__(self, env: gymnasium.Env, who: str = "policy") -> None:
         super().__init__(env)
         base: Any = env.unwrapped
         if not all(hasattr(base, name) for name in ("get_state", "set_state", "render_cameras")):
-            raise UsageError(f"Videos are of environments in `envs`; {type(base).__name__} has no cameras.")
-        self.writer = VideoWriter(path)
-        self._base, self._who, self._overlay = base, who, Overlay()
+            raise UsageError(f"Pictures are of environments in `envs`; {type(base).__name__} has no cameras.")
+        self._base, self._who = base, who
         self._pending: list[tuple[Any, Moment]] = []
         self._episode = self._step = 0
         self._total = 0.0
@@ -127,12 +126,23 @@ class VideoRecorder(gymnasium.Wrapper):
         return observation, reward, terminated, truncated, info
 
     def close(self) -> None:
-        """Draw what is left, finish the file, close the env."""
+        """Draw what is left, close the env."""
         try:
             self._draw()
         finally:
-            self.writer.close()
             super().close()
+
+    def draw_episode(self, episode: list[tuple[Any, Moment]]) -> None:
+        """Called once per episode with what was seen at each step, for `frames`, and what is told of it."""
+        raise NotImplementedError
+
+    def frames(self, seen: Any) -> Mapping[str, NDArray[np.uint8]]:
+        """Camera → (H, W, 3)."""
+        if isinstance(seen, Mapping):
+            return seen
+        self._base.set_state(seen)
+        drawn: Mapping[str, NDArray[np.uint8]] = self._base.render_cameras()
+        return drawn
 
     def _note(self, observation: Any, moment: Moment) -> None:
         pixels = observation.get("pixels") if isinstance(observation, Mapping) else None
@@ -144,13 +154,27 @@ class VideoRecorder(gymnasium.Wrapper):
         if not pending:
             return
         now = self._base.get_state()
-        for seen, moment in pending:
-            frames = seen
-            if not isinstance(seen, Mapping):
-                self._base.set_state(seen)
-                frames = self._base.render_cameras()
-            image = self._overlay.draw(frames, moment)
+        self.draw_episode(pending)
+        self._base.set_state(now)
+
+
+class VideoRecorder(EpisodeRecorder):
+    """Films every episode: both cameras and the overlay."""
+
+    def __init__(self, env: gymnasium.Env, path: Path | str, who: str = "policy") -> None:
+        super().__init__(env, who)
+        self.writer, self._overlay = VideoWriter(path), Overlay()
+
+    def close(self) -> None:
+        """Draw what is left, finish the file, close the env."""
+        try:
+            super().close()
+        finally:
+            self.writer.close()
+
+    def draw_episode(self, episode: list[tuple[Any, Moment]]) -> None:
+        for seen, moment in episode:
+            image = self._overlay.draw(self.frames(seen), moment)
             self.writer.add(image)
         for _ in range(HOLD_LAST):
             self.writer.add(image)
-        self._base.set_state(now)

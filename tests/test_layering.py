@@ -35,8 +35,9 @@ MAY_IMPORT = {
     "factory": {"console", "envs", "devices", "wrappers"},
     "session": {"console", "contract", "collect", "devices", "wrappers"},
     "video": {"console", "contract", "overlay", "wrappers"},
+    "sheet": {"overlay", "video"},
 }
-NO_RAY = {"envs", "contract", "devices", "models", "wrappers", "factory", "session", "video"}
+NO_RAY = {"envs", "contract", "devices", "models", "wrappers", "factory", "session", "video", "sheet"}
 
 
 def sources() -> list[Path]:

@@ -15,7 +15,7 @@ from hil_rllib.config import load_config
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-CONFIGS = sorted((ROOT / "tuned_configs").glob("*.yaml"))
+CONFIGS = sorted(path for path in (ROOT / "tuned_configs").glob("*.yaml") if "sweep" not in path.stem)
 
 
 def shell_lines(text: str) -> str:

@@ -17,6 +17,7 @@ Here the episodes stay in memory, and minibatches are drawn in this process.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from ray.rllib.utils import flatten_dict
 from hil_rllib.contract import DISCRETE_PENALTY, IS_INTERVENTION
 from hil_rllib.data.demo import Demo
 from hil_rllib.data.demos import DemoSet, load_demos, module_actions
+from hil_rllib.data.shared import shared_demos
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -75,7 +77,10 @@ class LeRobotOfflineData(OfflineData):
         self.module_spec: Any = None
         self.learner_handles: list[Any] | None = None
         self.locality_hints: list[Any] | None = None
-        self.demos: DemoSet = load_demos(config.input_, **config.input_read_method_kwargs)
+        options = dict(config.input_read_method_kwargs)
+        library = options.pop("library", None)  # name of a `shared.DemoLibrary`
+        read = partial(shared_demos, library) if library else load_demos
+        self.demos: DemoSet = read(config.input_, **options)
         self._episodes: list[SingleAgentEpisode] | None = [to_episode(demo) for demo in self.demos.demos]
         self.demos.demos.clear()  # the episodes hold copies
         self._sampler: _Sampler | None = None

@@ -4,7 +4,7 @@
     run.scalars["hil/human_seconds"].steps, run.evaluations.success
 
 A run is a folder with `config.yaml`. Every session of it (the first, and one for each `--resume`) left a
-folder with TensorBoard files; they are joined at the step where the later one took over.
+TensorBoard file; they are joined at the step where the later one took over.
 """
 
 from __future__ import annotations
@@ -85,19 +85,19 @@ def find_runs(folders: Iterable[Path]) -> list[Path]:
 def read_run(folder: Path) -> RunCurves:
     """Raises NoCurvesError where the run has not reported anything yet, ConfigError for a damaged config."""
     config = load_config(folder / CONFIG_FILE)
-    sessions = sorted({file.parent for file in (*folder.glob(EVENTS), *folder.glob(f"*/{EVENTS}"))})
-    read = [scalars for session in sessions if (scalars := read_session(session))]
+    files = (*folder.glob(EVENTS), *folder.glob(f"*/{EVENTS}"))
+    read = [scalars for file in files if (scalars := read_session(file))]
     if not read:
         raise NoCurvesError(f"{folder} has no TensorBoard curves yet. Train it until its first report.")
     scalars = join(read)
     return RunCurves(folder, config, scalars, evaluations(scalars, config.schedule[0]))
 
 
-def read_session(folder: Path) -> dict[str, Series]:
-    """Scalars by tag of one folder of TensorBoard files; of a run under way as far as it has come."""
+def read_session(file: Path) -> dict[str, Series]:
+    """Scalars by tag of one TensorBoard file; of a run under way as far as it has come."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0})  # 0: keep every point
+    accumulator = EventAccumulator(str(file), size_guidance={"scalars": 0})  # 0: keep every point
     accumulator.Reload()
     scalars = {}
     for tag in accumulator.Tags()["scalars"]:

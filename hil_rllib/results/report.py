@@ -147,8 +147,8 @@ def section(name: str, outcomes: Sequence[Outcome]) -> str:
         f"**{name}**: {SETTINGS[name].title}",
         "",
         "| help | seeds | steps to 90 % | human s to 90 % | minutes to 90 % "
-        "| steps to 100 % | human s to 100 % | minutes to 100 % | last evaluation |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| steps to 100 % | human s to 100 % | minutes to 100 % | steps made | last evaluation |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for arm in SETTINGS[name].arms:
         results = [o.result for o in outcomes if o.result.arm == arm]
@@ -164,6 +164,7 @@ def cells(results: Sequence[Result]) -> list[str]:
         for quantity, unit in (("env_steps", 1.0), ("human_s", 1.0), ("wall_s", 60.0)):
             values = [getattr(r, f"{quantity}_to_{threshold}") / unit for r in results]
             texts.append(spread(values, digits=1 if unit != 1 else 0))
+    texts.append(spread([r.env_steps for r in results]))
     last = [r.last_success for r in results]
     low, high = bootstrap(last)
     return [*texts, f"{iqm(last):.0%} ({low:.0%} … {high:.0%})"]

@@ -14,7 +14,7 @@ from hil_rllib.collect.classifier_reward import ClassifierSpec, SuccessClassifie
 from hil_rllib.config import Config, ConfigError
 from hil_rllib.data.replay import Fragment
 from hil_rllib.sac.checkpoint import STATE_FILE, newest_checkpoint, read_state
-from hil_rllib.sac.init_from import MODULE_FILE
+from hil_rllib.sac.checkpoint_files import MODULE_FILE
 
 FRAMES_FILE = "frames.npz"  # in a reward run's folder: features and labels to go on from
 HEAD = "head."  # where the classifier's module has its tensors

@@ -47,6 +47,9 @@ class HILSACConfig(SACConfig):
         self.hil = Config()
         self.restore_from: str | None = None  # checkpoint folder to continue from
         self.refitter: str | None = None  # name of the actor that trains it on, if one does
+        self.seated = (
+            True  # operators' runners lie where their seats are; a sweep's, without a person, anywhere
+        )
         # Our rings take the place of RLlib's buffer; this passes SACConfig.validate and builds none.
         self.replay_buffer_config = {
             "type": "EpisodeReplayBuffer",
@@ -131,7 +134,7 @@ class HILSACConfig(SACConfig):
             num_envs_per_env_runner=1,
             create_local_env_runner=False,
             num_cpus_per_env_runner=0,
-            custom_resources_per_env_runner={operator_names(hil)[seat]: 1},
+            custom_resources_per_env_runner={operator_names(hil)[seat]: 1} if self.seated else {},
             max_requests_in_flight_per_env_runner=(
                 max(2, round(QUEUED_S * hil.operator.hz / hil.runners.fragment)) if realtime else 2
             ),

@@ -32,7 +32,7 @@ class EpisodeResult:
 
 
 class GreedyPolicy:
-    """The actor's mean and the gripper's argmax for one observation at a time."""
+    """The actor's mean and the gripper's argmax, for one observation at a time."""
 
     def __init__(self, hil: Config, module_spec: RLModuleSpec) -> None:
         torch.manual_seed(0)  # weights come later; nothing of the acting below is random
@@ -45,8 +45,17 @@ class GreedyPolicy:
         if self._encoder is not None:
             obs = self._encoder(obs)
         batch = nested_map(lambda x: torch.from_numpy(np.asarray(x))[None], obs)
-        action = self.module.forward_inference({Columns.OBS: batch})[Columns.ACTIONS]
-        return env_action(action[0].numpy())
+        return env_action(self._forward({Columns.OBS: batch})[Columns.ACTIONS][0].numpy())
+
+    def _forward(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        return self.module.forward_inference(batch)
+
+
+class SampledPolicy(GreedyPolicy):
+    """Motions drawn from the actor's distribution, as while learning, by torch's random state."""
+
+    def _forward(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        return self.module.forward_exploration(batch)
 
 
 def run_episodes(policy: GreedyPolicy, env: gym.Env, seeds: Iterable[int]) -> list[EpisodeResult]:

@@ -9,27 +9,20 @@ from typing import Any
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 
 from hil_rllib.config import Config, ConfigError
-from hil_rllib.sac.checkpoint import STATE_FILE, newest_checkpoint, read_state
+from hil_rllib.sac.checkpoint import read_state
+from hil_rllib.sac.checkpoint_files import MODULE_FILE, find_checkpoint
 from hil_rllib.sac.module import ACTING, HybridPolicy, acting_part
 
-# Where RLlib's checkpoints hold the module.
-MODULE_FILE = Path("learner_group/learner/rl_module/default_policy/module_state.pkl")
 POLICY_KEYS = ("env.image_obs", "encoder.latent_dim", "sac.hidden")  # what a policy's shape depends on
 CAMERA_KEYS = ("encoder.frozen", "encoder.embeddings_per_channel", "encoder.weights")
 
 
 def find_policy(where: str) -> Path:
     """The checkpoint that a checkpoint's or a run's folder stands for. Raises ConfigError."""
-    path = Path(where).expanduser().resolve()
-    if (path / STATE_FILE).is_file():
-        return path
-    checkpoint = newest_checkpoint(path) if path.is_dir() else None
-    if checkpoint is None:
-        what = "has no checkpoint in it" if path.is_dir() else "is no folder"
-        raise ConfigError(
-            f"run.init_from: {path} {what}. Name a run's folder (run.dir) or one checkpoint of it."
-        )
-    return checkpoint
+    try:
+        return find_checkpoint(Path(where).expanduser().resolve())
+    except FileNotFoundError as error:
+        raise ConfigError(f"run.init_from: {error}") from None
 
 
 def check_policy(where: str, config: Config) -> Path:

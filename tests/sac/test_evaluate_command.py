@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -11,15 +12,19 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+import pygame
 import pytest
 import ray
 from ray.rllib.core import DEFAULT_MODULE_ID
 
-from hil_rllib import evaluate
+from hil_rllib import evaluate, sheet
 from hil_rllib.collect.encode import encoded_space
+from hil_rllib.results.workers import in_processes
 from hil_rllib.sac.checkpoint import STATE_FILE, VERSION
+from hil_rllib.sac.checkpoint_files import MODULE_FILE
 from hil_rllib.sac.config import HILSACConfig, build_env
-from hil_rllib.sac.evaluation import Evaluator
+from hil_rllib.sac.evaluation import EpisodeResult, Evaluator
 
 ROOT = Path(__file__).resolve().parents[2]
 # Dense rewards tell weights apart.
@@ -41,7 +46,8 @@ def run(build, configure):
 
 
 def measured(*arguments, capsys):
-    assert evaluate.main([*map(str, arguments), "--json"]) == 0
+    # One worker: this process has a Ray in it, which does not survive a fork.
+    assert evaluate.main([*map(str, arguments), "--json", "--workers", "1"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
@@ -64,10 +70,51 @@ def test_the_command_prints_a_line_per_episode_and_films(run, tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    *episodes, last = done.stdout.splitlines()
+    *episodes, verdict, source = done.stdout.splitlines()
     assert [line.split()[:2] for line in episodes] == [["seed", str(seed)] for seed in (5, 6, 7)]
-    assert last.startswith("0/3 episodes solved (0%) by the policy of step")
+    assert verdict.startswith("0/3 episodes solved, 0% (95 %: 0% to 56%), gripper penalty")
+    assert source.startswith(f"by the policy after {run[2]} steps, in ")
     assert film.stat().st_size > 10_000
+
+
+def test_the_same_command_gives_the_same_numbers_by_however_many_workers(run, tmp_path, capsys):
+    command = [sys.executable, "-m", "hil_rllib.evaluate", run[0], "--json", "--sampled", "--episodes", "5"]
+    command += ["--workers", "2", "--sheet", tmp_path / "sheet.png"]
+    several = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert several.returncode == 0, several.stderr
+    again = [measured(run[0], "--sampled", "--episodes", "5", capsys=capsys) for _ in range(2)]
+    assert again[0] == again[1] == json.loads(several.stdout)
+    assert again[0]["episodes"] != measured(run[0], "--episodes", "5", capsys=capsys)["episodes"]
+    image = pygame.image.load(tmp_path / "sheet.png")
+    assert image.get_size()[1] == pytest.approx(5 * sheet.SIDE, rel=0.1)
+    assert len(np.unique(pygame.surfarray.array3d(image).reshape(-1, 3), axis=0)) > 1000  # a picture
+
+
+def test_summary_counts_time_only_of_what_was_solved():
+    results = [EpisodeResult(1, True, 20, 1.0, -0.02), EpisodeResult(2, False, 100, 0.0, 0.0)]
+    assert evaluate.summarise(results) == {
+        "success": 0.5,
+        "success_95": pytest.approx((0.0945, 0.9055), abs=1e-4),
+        "seconds_to_success": 2.0,
+        "penalty": -0.01,
+    }
+    assert evaluate.summarise(results[1:])["seconds_to_success"] is None
+
+
+def test_a_worker_that_fails_or_dies_is_not_waited_for():
+    def spoiled(seeds):
+        for seed in seeds:
+            if seed == 2:
+                raise ValueError("no weights")
+            if seed == 3:
+                os._exit(1)
+            yield seed
+
+    assert list(in_processes(spoiled, [10, 11, 12], 2)) == [10, 11, 12]
+    with pytest.raises(ValueError, match="no weights"):
+        list(in_processes(spoiled, [0, 1, 2], 2))
+    with pytest.raises(OSError, match="that worked on 3 died"):
+        list(in_processes(spoiled, [0, 3, 4], 2))
 
 
 def test_frames_are_encoded_for_a_policy_that_sees(configure, tmp_path, capsys):
@@ -77,8 +124,8 @@ def test_frames_are_encoded_for_a_policy_that_sees(configure, tmp_path, capsys):
     settings = HILSACConfig.from_config(config)
     whole = settings.get_rl_module_spec(spaces=spaces, inference_only=False).build()
     whole.make_target_networks()
-    (tmp_path / evaluate.WEIGHTS).parent.mkdir(parents=True)
-    (tmp_path / evaluate.WEIGHTS).write_bytes(pickle.dumps(whole.get_state()))
+    (tmp_path / MODULE_FILE).parent.mkdir(parents=True)
+    (tmp_path / MODULE_FILE).write_bytes(pickle.dumps(whole.get_state()))
     state = {"version": VERSION, "config": config.to_dict(), "env_steps": 1}
     (tmp_path / STATE_FILE).write_text(json.dumps(state))
     spec = settings.get_rl_module_spec(spaces=spaces, inference_only=True)
@@ -98,11 +145,11 @@ def other_version(checkpoint: Path) -> None:
 
 
 def no_weights(checkpoint: Path) -> None:
-    (checkpoint / evaluate.WEIGHTS).unlink()
+    (checkpoint / MODULE_FILE).unlink()
 
 
 def cut_weights(checkpoint: Path) -> None:
-    file = checkpoint / evaluate.WEIGHTS
+    file = checkpoint / MODULE_FILE
     file.write_bytes(file.read_bytes()[:1000])
 
 

@@ -14,10 +14,8 @@ import torch
 from hil_rllib import record
 from hil_rllib.collect.classifier_reward import ClassifierRewardWrapper, SuccessClassifier
 from hil_rllib.config import ConfigError
-from hil_rllib.console import UsageError
 from hil_rllib.contract import CAMERAS, CLASSIFIED, SUCCESS
 from hil_rllib.data.replay import Fragment
-from hil_rllib.evaluate import read_config
 from hil_rllib.reward.algorithm import CURVE_FILE, MISTAKES_FILE, TEST_FILE
 from hil_rllib.reward.config import HILRewardConfig
 from hil_rllib.reward.frames import load_labelled
@@ -25,6 +23,7 @@ from hil_rllib.reward_sources import local_sources
 from hil_rllib.sac.classifier import find_classifier, judged, read_classifier
 from hil_rllib.sac.config import HILSACConfig, demo_options, make_env
 from hil_rllib.sac.init_from import check_policy
+from hil_rllib.sac.trained import read_config
 
 IMAGES = (
     "env.image_obs=true",
@@ -100,7 +99,7 @@ def test_it_is_no_policy(trained, configure):
     config, path, _ = trained
     with pytest.raises(ConfigError, match="is a classifier of success, not a policy"):
         check_policy(config.run.dir, configure(*IMAGES))
-    with pytest.raises(UsageError, match=r"not a policy.*summary\.json"):
+    with pytest.raises(ValueError, match=r"not a policy.*summary\.json"):
         read_config(path)
 
 

@@ -1,0 +1,138 @@
+"""Many runs of one configuration with some of its keys varied, side by side on the cluster.
+
+    python -m hil_rllib.sweep tuned_configs/panda_sac_sweep.yaml [sweep.dir=… key=value …] [--resume]
+
+The sweep's folder gets a run for every trial, `trials.csv`, and pictures of the objective over each key and
+of the learning curves. Interrupted or killed, `--resume` goes on: finished trials stay, others continue from
+their last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from envs.gl import HeadlessGLError
+from hil_rllib.config import ConfigError
+from hil_rllib.console import INTERRUPTED
+from hil_rllib.data.hub import HubUnreachable
+from hil_rllib.data.lerobot_format import DatasetError
+from hil_rllib.data.shared import DemoLibrary
+from hil_rllib.logs import quiet
+from hil_rllib.sweeping.outcome import Reporter, Row, rows, write_outcome
+from hil_rllib.sweeping.plan import Plan, load_plan
+from hil_rllib.sweeping.search import scheduler, searcher, space
+from hil_rllib.sweeping.trial import Trial, dirname
+from hil_rllib.train import check_ingredients
+
+LIBRARY = "hil_rllib_demos"  # name of the actor; one sweep at a time has it
+CHECKED_EVERY_S = "10"  # [s] between two snapshots of what Tune knows: what a kill costs
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 1 some trials failed, 2 bad input, 130 Ctrl-C."""
+    args = parse_args(argv)
+    quiet()
+    try:
+        plan = load_plan(args.sweep, args.overrides)
+        folder = Path(plan.sweep.dir).resolve()
+        check_folder(folder, resume=args.resume)
+        ready = check_ingredients(plan.config(), folder)
+    except (ConfigError, DatasetError, HubUnreachable, HeadlessGLError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    try:
+        found = run(plan, folder, ready.demos.source, resume=args.resume)
+    except KeyboardInterrupt:
+        print(f"\nStopped. Go on with: python -m hil_rllib.sweep {args.sweep} --resume", file=sys.stderr)
+        return INTERRUPTED
+    print(write_outcome(found, plan, folder))
+    failed = [row for row in found if row.error]
+    for row in failed:
+        print(f"failed: {row.folder.name}: {row.error}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m hil_rllib.sweep", description=__doc__.split("\n")[0])
+    parser.add_argument("sweep", type=Path, help="a YAML file, such as tuned_configs/panda_sac_sweep.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="of sweep.… or of every trial")
+    parser.add_argument("--resume", action="store_true", help="go on with the sweep in sweep.dir")
+    return parser.parse_intermixed_args(argv)
+
+
+def check_folder(folder: Path, *, resume: bool) -> None:
+    """Raises ConfigError where there is nothing to resume, or something to overwrite."""
+    there = tune.Tuner.can_restore(str(folder))
+    if resume and not there:
+        raise ConfigError(f"--resume: {folder} holds no sweep. Leave --resume out to begin one.")
+    if there and not resume:
+        raise ConfigError(
+            f"{folder} already holds a sweep. Continue it with --resume, or say sweep.dir=PATH."
+        )
+
+
+def run(plan: Plan, folder: Path, source: str, *, resume: bool) -> list[Row]:
+    """All trials, under Ray Tune. source: of the demonstrations, as this machine has them."""
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # our lines, not Tune's table
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = CHECKED_EVERY_S
+    hook = {"worker_process_setup_hook": "hil_rllib.logs.quiet_worker"}
+    common: dict[str, Any] = {"logging_level": "ERROR", "runtime_env": hook}
+    if "RAY_ADDRESS" not in os.environ:
+        common |= {"num_cpus": max(len(os.sched_getaffinity(0)), plan.sweep.cpus), "include_dashboard": False}
+    ray.init(**common)
+    try:
+        library = ray.remote(num_cpus=0)(DemoLibrary).options(name=LIBRARY).remote()
+        trainable = tune.with_resources(Trial, {"cpu": plan.sweep.cpus, "gpu": plan.sweep.gpus})
+        constants = {"plan": plan, "folder": str(folder), "library": LIBRARY, "source": source}
+        param_space = space(plan) | constants
+        reporter = Reporter(plan)
+        if resume:
+            tuner = tune.Tuner.restore(
+                str(folder),
+                trainable,
+                resume_unfinished=True,
+                restart_errored=True,
+                param_space=param_space,
+            )
+        else:
+            tuner = tune.Tuner(
+                trainable,
+                param_space=param_space,
+                tune_config=tune.TuneConfig(
+                    num_samples=plan.sweep.samples,
+                    max_concurrent_trials=plan.sweep.parallel,
+                    search_alg=searcher(plan),
+                    scheduler=scheduler(plan),
+                    trial_name_creator=lambda trial: dirname(trial.trial_id),
+                    trial_dirname_creator=lambda trial: dirname(trial.trial_id),
+                    reuse_actors=False,
+                ),
+                run_config=tune.RunConfig(
+                    name=folder.name,
+                    storage_path=str(folder.parent),
+                    verbose=0,
+                    callbacks=[reporter],
+                    checkpoint_config=tune.CheckpointConfig(
+                        num_to_keep=1,
+                        checkpoint_at_end=True,
+                        checkpoint_frequency=0,
+                    ),
+                ),
+            )
+        results = tuner.fit()
+        del library
+        return rows(results, plan)
+    finally:
+        ray.shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

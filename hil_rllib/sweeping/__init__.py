@@ -1,0 +1,1 @@
+"""Sweeps: many runs of one configuration with some of its keys varied."""

@@ -1,0 +1,187 @@
+"""A sweep's YAML file: what is varied, how it is searched, and what all trials have in common."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from hil_rllib import strict_yaml
+from hil_rllib.config import Config, ConfigError, load_config
+from hil_rllib.console import nearest
+from hil_rllib.strict_yaml import NotEmpty, Range
+
+SECTIONS = ("sweep", "config", "space")
+SEATED = ("none", "scripted")  # devices that many trials can have at once
+
+NO_PBT = (
+    "population based training copies a good trial's weights into a bad one half-way, but here a "
+    "trial also learns from what it lived through, which lies in its own folder; and what came out of such a "
+    "mixture no configuration could make again. Choose asha, or none."
+)
+
+Positive = Annotated[int, Range(low=1)]
+
+
+@dataclass(frozen=True)
+class SweepSection:
+    base: Annotated[str, NotEmpty()]  # a run's configuration, relative to the sweep's file
+    dir: Annotated[str, NotEmpty()] = "runs/panda_sac_sweep"
+    samples: Positive = 1  # draws of the keys that are not a grid; each grid point gets as many
+    objective: Literal["success", "human_seconds_to_90"] = "success"
+    search: Literal["random", "optuna"] = "random"
+    scheduler: Literal["none", "asha"] = "none"
+    parallel: Positive | None = None  # trials at a time; null: as many as the cluster holds
+    cpus: Positive = 1  # of a trial
+    gpus: Annotated[float, Range(low=0, high=8)] = 0.0  # of a trial; 0.25 puts four on one GPU
+    seed: Annotated[int, Range(low=0)] = 0  # of the search
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How a key is varied. values: of a grid or choice, all of them; of a range, its ends."""
+
+    kind: str
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked sweep. overrides: of the base, as text, for all trials."""
+
+    sweep: SweepSection
+    base: Path
+    overrides: tuple[str, ...]
+    space: dict[str, Draw] = field(default_factory=dict)
+
+    def config(self, values: dict[str, Any] | None = None, folder: str | None = None) -> Config:
+        """A trial's configuration. values: of the varied keys. Raises ConfigError."""
+        chosen = [as_override(key, value) for key, value in (values or {}).items()]
+        place = [f"run.dir={folder}"] if folder else []
+        return load_config(self.base, [*self.overrides, *chosen, *place])
+
+    @property
+    def trials(self) -> int:
+        grid = math.prod(len(draw.values) for draw in self.space.values() if draw.kind == "grid")
+        return grid * self.sweep.samples
+
+
+KINDS = {  # how each is written, and what it needs
+    "grid": "a list; every value with every other",
+    "choice": "a list; one drawn at random",
+    "uniform": "[low, high]",
+    "loguniform": "[low, high], low above 0",
+    "randint": "[low, high], whole numbers, high excluded",
+}
+
+
+def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
+    """The sweep of a YAML file, and `section.key=value` overrides of its `sweep` and `config` sections.
+
+    Raises ConfigError for what cannot be used, any value of the space included.
+    """
+    values = strict_yaml.parse(strict_yaml.read_text(path), str(path)) or {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: a sweep has the sections {', '.join(SECTIONS)}.")
+    for name in values:
+        if name not in SECTIONS:
+            raise ConfigError(f"{path}: Unknown section '{name}'.{nearest(name, list(SECTIONS))}")
+    section = values.get("sweep", {})
+    if isinstance(section, dict) and section.get("scheduler") == "pbt":
+        raise ConfigError(f"{path}: sweep.scheduler pbt: {NO_PBT}")
+    leaves = strict_yaml.flatten(SweepSection, section, f"{path}: sweep")
+    common: list[str] = []
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if equals and key.startswith("sweep."):
+            given = {key.removeprefix("sweep."): strict_yaml.parse(text, f"override '{override}'")}
+            leaves |= strict_yaml.flatten(SweepSection, given, f"override '{override}'")
+        else:
+            common.append(override)
+    if "base" not in leaves:
+        raise ConfigError(f"{path}: sweep.base must name the configuration that is varied.")
+    sweep = strict_yaml.build(SweepSection, leaves)
+    fixed = strict_yaml.flatten(Config, values.get("config", {}), f"{path}: config")
+    plan = Plan(
+        sweep,
+        path.parent / sweep.base,
+        (*(as_override(key, value) for key, value in fixed.items()), *common),
+        read_space(values.get("space"), str(path)),
+    )
+    check(plan, str(path))
+    return plan
+
+
+def read_space(values: Any, origin: str) -> dict[str, Draw]:
+    """key: {kind: values} → draws. Raises ConfigError."""
+    if not isinstance(values, dict) or not values:
+        raise ConfigError(
+            f"{origin}: space must name the keys to vary, such as sac.utd_ratio: {{grid: [1, 2]}}."
+        )
+    space: dict[str, Draw] = {}
+    for key, how in values.items():
+        where = f"{origin}: space: {key}"
+        if not isinstance(how, dict) or len(how) != 1:
+            raise ConfigError(f"{where} must be one of {', '.join(KINDS)} with its values, got {how!r}.")
+        ((kind, drawn),) = how.items()
+        if kind not in KINDS:
+            raise ConfigError(f"{where}: unknown kind '{kind}'.{nearest(kind, list(KINDS))}")
+        if not isinstance(drawn, list) or not drawn:
+            raise ConfigError(f"{where}: {kind} needs {KINDS[kind]}, got {drawn!r}.")
+        if kind not in ("grid", "choice"):
+            numbers = all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in drawn)
+            whole = kind != "randint" or all(isinstance(end, int) for end in drawn)
+            if not (len(drawn) == 2 and numbers and whole and drawn[0] < drawn[1]) or (
+                kind == "loguniform" and drawn[0] <= 0
+            ):
+                raise ConfigError(f"{where}: {kind} needs {KINDS[kind]}, got {drawn!r}.")
+        space[key] = Draw(kind, tuple(drawn))
+    return space
+
+
+def check(plan: Plan, origin: str) -> None:
+    """Every value of the space makes a configuration; what cannot be searched or shared is refused."""
+    for key in plan.space:
+        if key == "run.dir":
+            raise ConfigError(f"{origin}: space: each trial has a run.dir of its own; it cannot be varied.")
+    if "run.algorithm" in plan.space:
+        raise ConfigError(
+            f"{origin}: space: algorithms count differently; make a sweep of each run.algorithm."
+        )
+    grid = {key: draw.values for key, draw in plan.space.items() if draw.kind == "grid"}
+    first = {key: draw.values[0] for key, draw in plan.space.items()}
+    for combination in itertools.product(*grid.values()):
+        plan.config(first | dict(zip(grid, combination, strict=True)))
+    for key, draw in plan.space.items():
+        for value in draw.values:
+            # The end of `randint` is not drawn.
+            plan.config(
+                first | {key: value - 1 if draw.kind == "randint" and value != draw.values[0] else value}
+            )
+    for device in plan.config(first).operator.devices:
+        if device not in SEATED:
+            raise ConfigError(
+                f"{origin}: operator.device '{device}' is a person's, who cannot help {plan.trials} trials. "
+                "Set config.operator.device to scripted or none."
+            )
+    drawn = [key for key in plan.space if key not in grid]
+    if plan.sweep.search == "optuna" and grid:
+        raise ConfigError(
+            f"{origin}: sweep.search optuna chooses values itself, and a grid has no choice: "
+            f"{', '.join(grid)}. Make it a choice, or set sweep.search=random."
+        )
+    if plan.sweep.samples > 1 and not drawn:
+        raise ConfigError(
+            f"{origin}: sweep.samples {plan.sweep.samples} would make each point of the grid so many times "
+            "alike. Vary run.seed instead."
+        )
+
+
+def as_override(key: str, value: Any) -> str:
+    """`key=value` as the command line takes it."""
+    plain = list(value) if isinstance(value, tuple) else value
+    text = strict_yaml.dump({"value": plain}).partition(":")[2].strip()
+    return f"{key}={'[' + ', '.join(map(str, plain)) + ']' if isinstance(plain, list) else text}"

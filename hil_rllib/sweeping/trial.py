@@ -1,0 +1,76 @@
+"""One trial of a sweep: a run in a folder of its own, as `hil_rllib.train` would make it, under Ray Tune."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+from ray.tune.result import DONE
+
+from hil_rllib.progress import RunStopper
+from hil_rllib.sac.checkpoint import STATE_FILE
+from hil_rllib.sweeping.objective import Objective
+from hil_rllib.sweeping.plan import Plan
+from hil_rllib.train import ALGORITHMS, CONFIG_FILE
+
+OBJECTIVE_FILE = "objective.json"
+PLAN, FOLDER, LIBRARY, SOURCE = "plan", "folder", "library", "source"  # Tune's constant parameters
+
+
+class Trial(tune.Trainable):
+    """Holds the algorithm instead of being it, so that each trial's folder is a whole run.
+
+    `setup` takes plan, folder (of the sweep), library (of the demonstrations), and the varied keys' values.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        values = dict(config)
+        plan: Plan = values.pop(PLAN)
+        sweep, library, source = Path(values.pop(FOLDER)), values.pop(LIBRARY), values.pop(SOURCE)
+        folder = sweep / dirname(self.trial_id)
+        run = plan.config(values, str(folder))
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG_FILE).write_text(run.to_yaml())
+        rllib = ALGORITHMS[run.run.algorithm].from_config(run)
+        rllib.seated = False
+        if run.demos.source != "none":
+            if "demos.source" not in values:
+                rllib.input_ = source  # as the driver found it
+            rllib.input_read_method_kwargs = rllib.input_read_method_kwargs | {"library": library}
+        self.objective = Objective(plan.sweep.objective, run)
+        # Tune restores what it has set up; here set-up itself goes on from the newest checkpoint.
+        saved = sorted(file.parent for file in folder.glob(f"checkpoint_*/{STATE_FILE}"))
+        rllib.resume = bool(saved)
+        if saved:
+            rllib.restore_from = str(saved[-1])
+            self.objective.restore(json.loads((saved[-1] / OBJECTIVE_FILE).read_text()))
+        else:
+            shutil.rmtree(folder / "replay", ignore_errors=True)  # of an attempt without a checkpoint
+        self.algorithm = rllib.build_algo()
+        torch.set_num_threads(plan.sweep.cpus)
+        self._stopper = RunStopper(run)
+
+    def step(self) -> dict[str, Any]:
+        result: dict[str, Any] = self.algorithm.step()
+        self.objective.add_to(result)
+        result[DONE] = self._stopper(self.trial_id, result)
+        return result
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        self.algorithm.save_to_path(checkpoint_dir)
+        (Path(checkpoint_dir) / OBJECTIVE_FILE).write_text(json.dumps(self.objective.state()))
+
+    def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
+        """`setup` has done it."""
+
+    def cleanup(self) -> None:
+        self.algorithm.stop()
+
+
+def dirname(trial_id: str) -> str:
+    """Of a trial; its number in the sweep is the end of its id."""
+    return f"trial_{trial_id.rpartition('_')[2]}"

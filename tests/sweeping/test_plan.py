@@ -1,0 +1,138 @@
+"""A sweep's file is as strict as a run's, and what it means is what Tune is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ray.tune.search.sample import Categorical, Float, Integer
+
+from hil_rllib.config import Config, ConfigError
+from hil_rllib.sweeping.objective import Objective
+from hil_rllib.sweeping.plan import load_plan
+from hil_rllib.sweeping.search import scheduler, searcher, space
+
+CONFIGS = Path(__file__).resolve().parents[2] / "tuned_configs"
+BASE = CONFIGS / "panda_sac_state.yaml"
+
+
+@pytest.fixture
+def plan(tmp_path: Path):
+    def plan(text: str, *overrides: str):
+        file = tmp_path / "sweep.yaml"
+        file.write_text(text.replace("BASE", str(BASE)))
+        return load_plan(file, overrides)
+
+    return plan
+
+
+WHOLE = """
+sweep: {base: BASE, samples: 3, seed: 4}
+config: {run: {mode: lockstep}, stop: {env_steps: 900}}
+space:
+  sac.utd_ratio: {grid: [1, 2]}
+  sac.hidden: {grid: [[64, 64], [256]]}
+  sac.actor_lr: {loguniform: [1e-4, 1e-3]}
+  sac.num_critics: {randint: [2, 5]}
+  env.reward_type: {choice: [sparse, dense]}
+"""
+
+
+def test_the_shipped_sweep_has_eight_trials_of_two_cores() -> None:
+    shipped = load_plan(CONFIGS / "panda_sac_sweep.yaml")
+    assert shipped.trials == 8
+    assert shipped.sweep.cpus == 1
+    assert shipped.config().run.mode == "lockstep"
+
+
+def test_a_trial_is_the_base_with_what_is_common_and_what_is_varied(plan) -> None:
+    made = plan(WHOLE, "sac.batch_size=64", "sweep.dir=elsewhere")
+    assert made.trials == 2 * 2 * 3
+    assert made.sweep.dir == "elsewhere"
+    config = made.config({"sac.utd_ratio": 2, "sac.hidden": [256], "sac.actor_lr": 3.3e-4}, "a/b")
+    assert (config.sac.utd_ratio, config.sac.hidden, config.sac.actor_lr) == (2.0, (256,), 3.3e-4)
+    assert (config.sac.batch_size, config.stop.env_steps, config.run.dir) == (64, 900, "a/b")
+    assert config.env.random_block_position  # the base's
+
+
+def test_draws_are_tunes(plan) -> None:
+    found = space(plan(WHOLE))
+    assert found["sac.utd_ratio"] == {"grid_search": [1, 2]}
+    lr, critics, reward = found["sac.actor_lr"], found["sac.num_critics"], found["env.reward_type"]
+    assert isinstance(lr, Float)
+    assert isinstance(critics, Integer)
+    assert isinstance(reward, Categorical)
+    assert all(1e-4 <= value <= 1e-3 for value in lr.sample(size=50))
+    assert set(critics.sample(size=60)) == {2, 3, 4}
+    assert set(reward.sample(size=40)) == {"sparse", "dense"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sweep: {base: BASE}\nspace: {sac.utd_raito: {grid: [1]}}", "Did you mean 'utd_ratio'"),
+        (
+            "sweep: {base: BASE}\nspace: {sac.tau: {grid: [0.1, 2.0]}}",
+            "sac.tau must be above 0 and at most 1",
+        ),
+        (
+            "sweep: {base: BASE}\nspace: {sac.tau: {uniform: [0.1, 2.0]}}",
+            "sac.tau must be above 0 and at most 1",
+        ),
+        ("sweep: {base: BASE}\nspace: {sac.tau: {uniforn: [0.1, 0.2]}}", "Did you mean uniform"),
+        ("sweep: {base: BASE}\nspace: {sac.tau: {loguniform: [0, 0.2]}}", "low above 0"),
+        ("sweep: {base: BASE}\nspace: {sac.tau: {uniform: [0.2, 0.1]}}", r"uniform needs \[low, high\]"),
+        ("sweep: {base: BASE}\nspace: {sac.tau: 0.1}", "must be one of grid, choice"),
+        ("sweep: {base: BASE}", "space must name the keys to vary"),
+        ("sweep: {bse: BASE}\nspace: {sac.tau: {grid: [0.1]}}", "Did you mean 'base'"),
+        ("sweap: {base: BASE}\nspace: {sac.tau: {grid: [0.1]}}", "Did you mean sweep"),
+        ("space: {sac.tau: {grid: [0.1]}}", "sweep.base must name"),
+        ("sweep: {base: BASE, scheduler: pbt}\nspace: {sac.tau: {grid: [0.1]}}", "population"),
+        ("sweep: {base: BASE, scheduler: ahsa}\nspace: {sac.tau: {grid: [0.1]}}", "Did you mean 'asha'"),
+        ("sweep: {base: BASE, search: optuna}\nspace: {sac.tau: {grid: [0.1]}}", "a grid has no choice"),
+        ("sweep: {base: BASE, samples: 2}\nspace: {sac.tau: {grid: [0.1]}}", "so many times alike"),
+        ("sweep: {base: BASE}\nspace: {run.dir: {grid: [a, b]}}", "a run.dir of its own"),
+        ("sweep: {base: BASE}\nspace: {run.algorithm: {grid: [sac, bc]}}", "a sweep of each run.algorithm"),
+        (
+            "sweep: {base: BASE}\nconfig: {operator: {device: gamepad}}\nspace: {sac.tau: {grid: [0.1]}}",
+            "a person's, who cannot help 1 trials",
+        ),
+        (
+            "sweep: {base: BASE}\nspace: {sac.num_critics: {grid: [2]}, sac.critic_subsample: {grid: [3]}}",
+            "exceeds sac.num_critics",
+        ),
+    ],
+)
+def test_what_cannot_be_swept_is_said_before_anything_runs(plan, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan(text)
+
+
+def test_optuna_and_asha_are_taken_by_name(plan) -> None:
+    text = "sweep: {base: BASE, search: optuna, scheduler: asha}\nspace: {sac.tau: {uniform: [0.001, 0.1]}}"
+    made = plan(text, "stop.env_steps=9000", "evaluation.every_steps=500")
+    assert type(searcher(made)).__name__ == "OptunaSearch"
+    rungs = scheduler(made)._brackets[0]._rungs
+    assert [steps for steps, _ in rungs] == [9000, 3000, 1000]
+
+
+def test_every_report_carries_the_objective() -> None:
+    def report(success: float | None, demo_ring: int) -> dict:
+        return {"hil": {"demo_ring": demo_ring}} | (
+            {} if success is None else {"evaluation": {"success": success}}
+        )
+
+    score, human = (Objective(name, Config()) for name in ("success", "human_seconds_to_90"))
+    assert (score.mode, human.mode) == ("max", "min")
+    seen = []
+    for success, ring in ((None, 800), (0.5, 900), (0.95, 1000), (0.4, 1200)):
+        results = [report(success, ring) for _ in range(2)]
+        score.add_to(results[0])
+        human.add_to(results[1])
+        seen.append((results[0]["objective"], results[1]["objective"], results[1]["human_seconds_to_90"]))
+    assert [s[0] for s in seen] == [0.0, 0.5, 0.95, 0.4]
+    assert [s[2] for s in seen] == [None, None, 100.0, 100.0]  # 1,000 transitions of 0.1 s
+    assert seen[0][1] > seen[1][1] > 100.0 == seen[2][1] == seen[3][1]
+    again = Objective("human_seconds_to_90", Config())
+    again.restore(human.state())
+    assert again.reached_at_s == 100.0

@@ -1,0 +1,109 @@
+"""`python -m hil_rllib.sweep`: it finishes, survives a kill, and its trials are runs like any other."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import ray
+
+from hil_rllib.data.shared import DemoLibrary, shared_demos
+from hil_rllib.results.curves import read_run
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = """
+sweep: {base: BASE, dir: DIR}
+config:
+  sac: {batch_size: 32, hidden: [32, 32], bc_start_updates: 0, learning_starts: 20}
+  env: {max_episode_steps: 10}
+  evaluation: {every_steps: 100, episodes: 2}
+  checkpoint: {every_steps: 100}
+  stop: {env_steps: 200}
+space:
+  sac.utd_ratio: {grid: [1, 2]}
+"""
+
+
+def start(file: Path, *more: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "hil_rllib.sweep", str(file), *more]
+    environment = os.environ | {"RAY_worker_niceness": "0"}
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def trials(folder: Path) -> list[dict[str, str]]:
+    with (folder / "trials.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_goes_on_and_its_trials_are_runs(tmp_path: Path) -> None:
+    file, folder = tmp_path / "sweep.yaml", tmp_path / "sweep"
+    base = ROOT / "tuned_configs" / "panda_sac_smoke.yaml"
+    file.write_text(SMALL.replace("BASE", str(base)).replace("DIR", str(folder)))
+    first = start(file)
+    deadline = time.monotonic() + 600
+    while not list(folder.glob("trial_*/checkpoint_*/hil_state.json")):
+        assert first.poll() is None, first.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    time.sleep(12)  # Tune's next snapshot
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    out, err = start(file, "--resume").communicate(timeout=900)
+    assert "Train the best again" in out, err
+    rows = trials(folder)
+    assert sorted(float(row["sac.utd_ratio"]) for row in rows) == [1.0, 2.0]
+    assert {row["env_steps"] for row in rows} == {"200"}
+    for row in rows:
+        run = read_run(folder / row["trial"])
+        assert run.evaluations.steps.tolist()[-1] == 200
+        assert run.scalars["hil/updates"].values[-1] == (200 - 20) * float(row["sac.utd_ratio"])
+    assert (folder / "objective.png").is_file()
+    again = start(file)
+    assert again.wait(120) == 2
+    assert "already holds a sweep" in again.stderr.read()
+
+
+@pytest.mark.slow
+def test_the_best_trial_made_again_by_train_gives_the_same_score(tmp_path: Path) -> None:
+    file, folder = tmp_path / "sweep.yaml", tmp_path / "sweep"
+    base = ROOT / "tuned_configs" / "panda_sac_smoke.yaml"
+    file.write_text(SMALL.replace("BASE", str(base)).replace("DIR", str(folder)).replace("[1, 2]", "[2]"))
+    out, err = start(file).communicate(timeout=900)
+    assert "Train the best again" in out, err
+    command = [sys.executable, "-m", "hil_rllib.train", folder / "trial_00000" / "config.yaml"]
+    subprocess.run([*command, f"run.dir={tmp_path / 'best'}"], cwd=ROOT, check=True, capture_output=True)
+    made, again = read_run(folder / "trial_00000"), read_run(tmp_path / "best")
+    assert made.evaluations.steps.tolist() == again.evaluations.steps.tolist()
+    assert made.evaluations.success.tolist() == again.evaluations.success.tolist()
+    summary = json.loads((tmp_path / "best" / "summary.json").read_text())
+    assert summary["greedy_success"] == float(trials(folder)[0]["success"])
+    reward = "hil/updates"
+    assert made.scalars[reward].values.tolist() == again.scalars[reward].values.tolist()
+
+
+def test_demonstrations_are_read_once_for_all_trials() -> None:
+    ray.init(num_cpus=1, include_dashboard=False, ignore_reinit_error=True)
+    library = ray.remote(num_cpus=0)(DemoLibrary).options(name="library").remote()
+    options = {
+        "env": {"id": "hil/PandaPickCube-v0", "kwargs": {}},
+        "image_obs": False,
+        "fallback_episodes": 2,
+    }
+    first, second = (shared_demos("library", "scripted", **options, seed=7) for _ in range(2))
+    assert first.transitions == second.transitions > 20
+    assert ray.get(library.count.remote()) == 1
+    shared_demos("library", "scripted", **options, seed=8)
+    assert ray.get(library.count.remote()) == 2
+    with pytest.raises(FileNotFoundError):
+        shared_demos("library", "/nowhere", **options)
+    ray.kill(library)
