@@ -24,11 +24,13 @@ train: $(VENV)/.ready
 test: $(VENV)/.ready
 	$(PYTHON_IN_VENV) -m pytest -m 'not slow' -ra $(ARGS)
 
-# This machine takes the operator's runner of the cluster whose head is HEAD, and nothing else, until Ctrl-C.
+# This machine takes the operator's runner of the cluster whose head is HEAD, and nothing else, until Ctrl-C;
+# where the network fails it joins again.
 # Of several operators, SEAT says which: operator_1, operator_2, … Ray's token, ~/.ray/auth_token, must be the head's.
 seat: $(VENV)/.ready
 	@test -n "$(HEAD)" || { echo 'error: say which cluster: make seat HEAD=address of its head'; exit 2; }
-	RAY_AUTH_MODE=token $(VENV)/bin/ray start --block --address=$(HEAD):6379 --num-cpus=0 --resources='{"$(SEAT)": 1}'
+	trap 'exit 0' INT; until RAY_AUTH_MODE=token \
+	$(VENV)/bin/ray start --block --address=$(HEAD):6379 --num-cpus=0 --resources='{"$(SEAT)": 1}'; do sleep 5; done
 
 check: $(VENV)/.ready
 	$(PYTHON_IN_VENV) -m ruff check .

@@ -41,7 +41,7 @@ def told_commands() -> list[str]:
             .replace("$(SEAT)", "operator")
         )
         told += re.findall(
-            r"^(?:#\s+|\t|)(?:\w+=\w+ )?\.venv/bin/ray (.+?)(?:\s+# .*| >/dev/null.*)?$", text, re.M
+            r"^(?:#\s+|\t|)\.venv/bin/ray (.+?)(?:\s+# .*| >/dev/null.*|; do .*)?$", text, re.M
         )
     return told
 

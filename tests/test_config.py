@@ -107,6 +107,16 @@ def test_scalars_mean_what_they_look_like(write) -> None:
             "run: {mode: lockstep}\noperator: {device: scripted, realtime: true}",
             ["waits for the learner, operator.realtime for nobody"],
         ),
+        (
+            "operator: {count: 2, device: [gamepad, browser, none]}",
+            ["lists 3 devices, but operator.count is 2"],
+        ),
+        ("operator: {count: 0}", ["operator.count and runners.autonomous are both 0: nobody would act"]),
+        (
+            "operator: {count: 0}\nrunners: {autonomous: 1}\nrecord: {operator: true}",
+            ["record.operator needs operator.count"],
+        ),
+        ("operator: {count: 2, device: [gamepad, kyboard]}", ["operator.device must be one of auto"]),
         ("sac: {demo_capacity: 255}", ["must each hold a batch of sac.batch_size 256"]),
         ("stop: {env_steps: 100}", ["sac.learning_starts 100 must be below stop.env_steps 100"]),
     ],

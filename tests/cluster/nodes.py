@@ -23,6 +23,7 @@ from pathlib import Path
 QUICK = {
     "health_check_initial_delay_ms": 0,
     "health_check_period_ms": 1000,
+    "health_check_timeout_ms": 2000,
     "health_check_failure_threshold": 3,
 }
 PORT = 6379
@@ -103,6 +104,17 @@ class LocalCluster:
                     _kill(int(process.name))
         if name in self._started:
             self._started.pop(name).wait()
+
+    def cable(self, name: str, plugged: bool) -> None:
+        """Pull a node's cable, or plug it in again; only where there are namespaces."""
+        inside = f"{self.tag}{name}"
+        _ip("-n", inside, "link", "set", "eth0", "up" if plugged else "down")
+        if plugged:
+            _ip("-n", inside, "route", "add", "default", "dev", "eth0")
+
+    def ended(self, name: str) -> bool:
+        """Whether the node has given up."""
+        return self._started[name].poll() is not None
 
     def _connect(self, name: str, head: str) -> None:
         """Give a new node its address, and in a namespace its cable to the head's bridge."""
