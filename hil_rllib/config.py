@@ -184,7 +184,7 @@ class RewardSection:
     sources: tuple[str, ...] = ()  # labelled datasets beside demos.source; scripted: a synthetic human's
     scripted_episodes: Positive = 150  # of the synthetic human
     held_out: Annotated[float, Range(above=0, high=0.4)] = 0.2  # of episodes, to test; as many calibrate
-    precision: Annotated[float, Range(above=0, high=1)] = 0.99  # wanted; a policy finds false positives
+    precision: Annotated[float, Range(above=0, high=1)] = 0.98  # wanted; a policy finds false positives; ours
     hidden: Positive = 256  # units; HIL-SERL
     classifier: Name | None = None  # a run or checkpoint of run.algorithm reward that rewards this SAC run
     consecutive: Positive = 1  # frames called success before an episode ends and is rewarded

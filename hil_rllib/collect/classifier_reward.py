@@ -33,7 +33,7 @@ class ClassifierSpec:
     weights: str
     seed: int
     consecutive: int = 1
-    precision: float = 0.99
+    precision: float = 0.98
     frames: str | None = None
 
 
