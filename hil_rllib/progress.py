@@ -20,12 +20,14 @@ class RunStopper(tune.Stopper):
     def __init__(self, config: Config) -> None:
         self._stop = config.stop
         self._clock, self._end = config.schedule
-        self.interrupted = False
+        self.interrupted = False  # set from outside
+        self.diverged = False  # too many updates in a row could not be made
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         passed = result.get("evaluation", {}).get("passed_in_row", 0)
         solved = self._stop.success is not None and passed >= self._stop.evaluations_in_row
-        return self.interrupted or solved or result["hil"][self._clock] >= self._end
+        self.diverged = bool(result["hil"].get("diverged"))
+        return self.interrupted or self.diverged or solved or result["hil"][self._clock] >= self._end
 
     def stop_all(self) -> bool:
         return False

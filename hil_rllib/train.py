@@ -34,6 +34,7 @@ from hil_rllib.sac.config import HILSACConfig, build_env, demo_options, device_o
 from hil_rllib.sac.init_from import check_policy
 from hil_rllib.sac.recorder import check_datasets, operator_names, recorded_episodes
 from hil_rllib.sac.refit import check_refit
+from hil_rllib.sac.skipping import BATCH_FILE
 
 CONFIG_FILE, SUMMARY_FILE, TRIAL = "config.yaml", "summary.json", "trial"
 ALGORITHMS: dict[str, Any] = {
@@ -43,10 +44,12 @@ ALGORITHMS: dict[str, Any] = {
     "reward": HILRewardConfig,
 }
 INTERRUPTED = 130  # exit status of a process ended by Ctrl-C
+DIVERGED = 3  # exit status: too many updates in a row could not be made
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 done, 1 training failed, 2 bad input, 130 stopped by Ctrl-C with a last checkpoint."""
+    """Exit status: 0 done, 1 training failed, 2 bad input, 3 the losses are no longer finite, 130 stopped by
+    Ctrl-C with a last checkpoint."""
     started = time.monotonic()
     args = parse_args(argv)
     quiet()
@@ -215,6 +218,13 @@ def train(config: Config, run_dir: Path, checkpoint: Path | None, started: float
         summary["recorded_episodes"] = recorded
     (run_dir / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + "\n")
     print(json.dumps(summary, indent=2))
+    if stopper.diverged:
+        print(
+            f"error: the last {config.sac.skip_limit} updates were skipped: their loss or gradient was not "
+            f"finite. The last checkpoint holds the weights from before. The batch: {run_dir / BATCH_FILE}.",
+            file=sys.stderr,
+        )
+        return DIVERGED
     return INTERRUPTED if stopper.interrupted else 0
 
 

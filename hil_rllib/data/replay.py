@@ -233,6 +233,15 @@ def nested_map(f: Any, x: Nested) -> Nested:
     return {name: nested_map(f, part) for name, part in x.items()} if isinstance(x, dict) else f(x)
 
 
+def flat(columns: Nested, prefix: str = "") -> dict[str, Any]:
+    """Arrays (or tensors) of a nested dict by their path, such as `obs/pixels/front`."""
+    arrays: dict[str, Any] = {}
+    for name, column in columns.items():
+        key = f"{prefix}{name}"
+        arrays |= flat(column, f"{key}/") if isinstance(column, dict) else {key: column}
+    return arrays
+
+
 def take(source: Nested, rows: NDArray[np.int64], out: Nested) -> None:
     """out[i] = source[rows[i]] for every array; by torch, which uses all of the learner's threads."""
     for name, column in source.items():

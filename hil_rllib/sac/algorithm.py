@@ -78,6 +78,7 @@ class HILSAC(SAC):
         self._evaluate_when_due()
         counts = {"env_steps": self.env_steps, "updates": self.updates}
         values = self.stats.metrics(**counts, online=len(self.online), demo=len(self.demo))
+        values |= {"skipped_updates": self.skips.total, "diverged": float(self.skips.too_many)}
         values |= self.collector.counts() | self._learner_metrics
         if self.refits:
             values["reward_verdicts"] = self.refits.verdicts  # frames that operators have labelled
@@ -99,11 +100,15 @@ class HILSAC(SAC):
 
     def _owed(self) -> int:
         """Updates the UTD budget still allows: (steps − warm-up)·utd − updates made."""
+        if self.skips.too_many:
+            return 0
         sac = self.hil.sac
         return int(max(0, self.env_steps - sac.learning_starts) * sac.utd_ratio) - self.updates
 
     def _learn(self, updates: int, **how: Any) -> None:
         """A block of updates: critic steps, the last with an actor step."""
+        if self.skips.too_many:  # nothing helps: the run ends with the next report
+            return
         block, n_demo = self.mix.sample(updates, demo_only=how.get("cloning", False))
         batch = MultiAgentBatch(
             {DEFAULT_MODULE_ID: SampleBatch(block)}, env_steps=updates * self.hil.sac.batch_size
@@ -120,7 +125,7 @@ class HILSAC(SAC):
         )
         if with_metrics:
             self._since_metrics = 0
-            scalars = self.metrics.peek_results(results[0])[DEFAULT_MODULE_ID]
+            scalars = self.metrics.peek_results(results[0]).get(DEFAULT_MODULE_ID, {})
             # Cloning has no values, critic-only updates no entropy.
             self._learner_metrics |= {name: scalars[name] for name in LEARNER_METRICS if name in scalars}
             self.metrics.aggregate(results, key=LEARNER_RESULTS)
@@ -180,6 +185,7 @@ class HILSAC(SAC):
         torch.manual_seed(hil.run.seed)
         torch.set_num_threads(learner_threads())
         keep_freed_memory()
+        self.skips = self.learner_group._learner.skips
 
         space, _ = self.spaces[DEFAULT_MODULE_ID]
         self.online = Ring(hil.sac.online_capacity, space)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from ray.rllib.utils.metrics import MODULE_TRAIN_BATCH_SIZE_MEAN
 
 from hil_rllib.data.replay import Nested, nested_map, rows_of
 from hil_rllib.models.augment import random_shift
+from hil_rllib.sac.skipping import NotFiniteError, SkippedUpdates
 from hil_rllib.sac.update import clone_update, make_optimizers, update
 
 
@@ -30,6 +33,7 @@ class HILSACLearner(TorchLearner):
         # 3 to 5 ms of an update. Nothing here reads what it has not written.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self._hil = self.config.hil
+        self.skips = SkippedUpdates(self._hil.sac.skip_limit, Path(self._hil.run.dir))
         self._policy = self.module[DEFAULT_MODULE_ID].unwrapped()
         self._policy.make_target_networks()
         self._optimizers = {
@@ -68,24 +72,30 @@ class HILSACLearner(TorchLearner):
         self._check_is_built()
         cfg = self._hil.sac
         block = self._to_tensors(training_data.batch[DEFAULT_MODULE_ID])
-        batches = len(block["rewards"]) // cfg.batch_size
+        batches, scalars = len(block["rewards"]) // cfg.batch_size, {}
         self._policy.train()
         for target in self._policy.get_target_network_pairs():
             target[1].eval()
         for i in range(batches):
             batch = self._augmented(rows_of(block, i * cfg.batch_size, (i + 1) * cfg.batch_size))
-            if cloning:
-                scalars = clone_update(self._policy, self._optimizers, batch, cfg)
-            else:
-                last = train_actor and i == batches - 1
-                scalars = update(
-                    self._policy, self._optimizers, batch, cfg, n_demo=n_demo, train_actor=last, anchor=anchor
-                )
+            last = train_actor and i == batches - 1
+            try:
+                if cloning:
+                    scalars = clone_update(self._policy, self._optimizers, batch, cfg)
+                else:
+                    scalars = update(
+                        self._policy, self._optimizers, batch, cfg,
+                        n_demo=n_demo, train_actor=last, anchor=anchor,
+                    )  # fmt: skip
+                self.skips.made()
+            except NotFiniteError:
+                self.skips.skipped(batch)
         self._weights_seq_no += 1
         if not with_metrics:
             return {}
         for name, value in scalars.items():
-            self.metrics.log_value((DEFAULT_MODULE_ID, name), value.item(), window=1)
+            if math.isfinite(scalar := value.item()):
+                self.metrics.log_value((DEFAULT_MODULE_ID, name), scalar, window=1)
         self.metrics.log_value((DEFAULT_MODULE_ID, MODULE_TRAIN_BATCH_SIZE_MEAN), cfg.batch_size)
         return self.metrics.reduce()
 

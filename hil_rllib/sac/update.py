@@ -6,6 +6,7 @@ detached latent (HIL-SERL), its cloning term does not, since demonstrations tell
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from hil_rllib.contract import DISCRETE_PENALTY, MOTION_DIM, Gripper
 from hil_rllib.models.heads import float_features, squashed_sample
 from hil_rllib.sac import losses
 from hil_rllib.sac.module import HILSACModule
+from hil_rllib.sac.skipping import NotFiniteError
 
 Batch = dict[str, Any]
 
@@ -50,7 +52,8 @@ def update(
     batch: obs and new_obs (nested, B rows), actions (B, 4) in module space, rewards, terminateds,
     discrete_penalty (B,). n_demo: how many rows, the first ones, are demonstrations. anchor: factor of
     both demo terms, 1 → 0 where they decay.
-    Returns scalars to log. Source: RLPD (Ball 2023), HIL-SERL (Luo 2024) for the gripper head.
+    Returns scalars to log. Raises NotFiniteError, and then has changed nothing.
+    Source: RLPD (Ball 2023), HIL-SERL (Luo 2024) for the gripper head.
     """
     motion, choice = split_action(batch[Columns.ACTIONS])
     latent = module.encoder(batch[Columns.OBS])
@@ -151,12 +154,19 @@ def frozen(critics: nn.Module, latent: Tensor, motion: Tensor) -> Tensor:
 
 
 def descend(terms: list[Tensor], optimizers: dict[str, torch.optim.Optimizer], clip: float) -> None:
+    """One step of all optimisers down the sum of the terms, or of none.
+
+    Raises NotFiniteError where the sum or a gradient is not finite; clipping computes the norms anyway.
+    """
     for optimizer in optimizers.values():
         optimizer.zero_grad(set_to_none=True)
-    torch.stack(terms).sum().backward()
+    loss = torch.stack(terms).sum()
+    loss.backward()
+    groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
+    norms = [nn.utils.clip_grad_norm_(group["params"], clip) for group in groups]
+    if not math.isfinite(float(torch.stack([loss.detach(), *norms]).sum())):
+        raise NotFiniteError
     for optimizer in optimizers.values():
-        for group in optimizer.param_groups:
-            nn.utils.clip_grad_norm_(group["params"], clip)
         optimizer.step()
 
 

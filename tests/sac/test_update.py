@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from ray.rllib.core.columns import Columns
@@ -12,6 +13,7 @@ from sac_parts import changed, make_batch, make_module, parameters
 
 from hil_rllib.config import SACSection
 from hil_rllib.contract import DISCRETE_PENALTY, Gripper
+from hil_rllib.sac.skipping import BATCH_FILE, NotFiniteError, SkippedUpdates
 from hil_rllib.sac.update import clone_update, make_optimizers, td_targets, update
 
 CFG = SACSection()
@@ -207,3 +209,55 @@ def test_the_rewarded_choice_is_found_without_being_shown(cfg):
     action = module.forward_inference({Columns.OBS: batch[Columns.OBS]})[Columns.ACTIONS]
     assert action[:, 0].mean() > 0.7
     assert (action[:, 3] == float(Gripper.CLOSE) - 1).float().mean() > 0.95
+
+
+BROKEN = [
+    (Columns.REWARDS, (3,), float("nan")),
+    (Columns.REWARDS, (3,), float("inf")),
+    (Columns.NEXT_OBS, "agent_pos", float("nan")),
+    (Columns.ACTIONS, (0, 1), float("nan")),
+]
+
+
+@pytest.mark.parametrize(("column", "where", "value"), BROKEN)
+@pytest.mark.parametrize("train_actor", [True, False])
+def test_a_loss_that_is_not_finite_changes_nothing(module, batch, column, where, value, train_actor):
+    optimizers = make_optimizers(module, CFG)
+    update(module, optimizers, batch, CFG, n_demo=16, train_actor=True, anchor=1.0)
+    before = parameters(module), copy.deepcopy({k: o.state_dict() for k, o in optimizers.items()})
+    broken = copy.deepcopy(batch)
+    if column == Columns.NEXT_OBS:
+        broken[column][where][0, 0] = value
+    else:
+        broken[column][where] = value
+    with pytest.raises(NotFiniteError):
+        update(module, optimizers, broken, CFG, n_demo=16, train_actor=train_actor, anchor=1.0)
+    assert not changed(before[0], parameters(module))
+    for name, optimizer in optimizers.items():
+        state = optimizer.state_dict()["state"]
+        for index, held in before[1][name]["state"].items():
+            assert all(torch.equal(state[index][key], value) for key, value in held.items())
+    update(module, optimizers, batch, CFG, n_demo=16, train_actor=True, anchor=1.0)  # and it goes on
+    assert all(torch.isfinite(value).all() for value in parameters(module).values())
+
+
+def test_skipped_updates_are_counted_told_and_the_last_batch_is_saved(batch, tmp_path, caplog):
+    skips = SkippedUpdates(limit=3, folder=tmp_path)
+    batch[Columns.REWARDS][5:7] = torch.nan
+    for in_row in (1, 2):
+        skips.skipped(batch)
+        assert (skips.in_row, skips.too_many) == (in_row, False)
+    skips.made()
+    for _ in range(3):
+        assert not (tmp_path / BATCH_FILE).exists()
+        skips.skipped(batch)
+    assert (skips.total, skips.too_many) == (5, True)
+    with np.load(tmp_path / BATCH_FILE) as saved:
+        np.testing.assert_array_equal(saved[Columns.REWARDS], batch[Columns.REWARDS])
+        np.testing.assert_array_equal(saved["obs/agent_pos"], batch[Columns.OBS]["agent_pos"])
+    assert [r.levelname for r in caplog.records] == [
+        "WARNING",
+        "WARNING",
+        "ERROR",
+    ]
+    assert "rewards in 2 rows" in caplog.text
