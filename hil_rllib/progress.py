@@ -20,7 +20,7 @@ class RunStopper(tune.Stopper):
     def __init__(self, config: Config) -> None:
         self._stop = config.stop
         self._clock, self._end = config.schedule
-        self.interrupted = False  # set from outside
+        self.interrupted = False
         self.diverged = False  # too many updates in a row could not be made
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -28,6 +28,10 @@ class RunStopper(tune.Stopper):
         solved = self._stop.success is not None and passed >= self._stop.evaluations_in_row
         self.diverged = bool(result["hil"].get("diverged"))
         return self.interrupted or self.diverged or solved or result["hil"][self._clock] >= self._end
+
+    def interrupt(self) -> None:
+        """End the trial with its next result."""
+        self.interrupted = True
 
     def stop_all(self) -> bool:
         return False

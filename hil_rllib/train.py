@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,14 @@ from hil_rllib.data.demos import load_demos
 from hil_rllib.data.lerobot_format import DatasetError
 from hil_rllib.devices import DeviceUnavailable, check_device, check_present
 from hil_rllib.devices.gamepad_maps import load_maps
+from hil_rllib.interrupts import StopSignals
 from hil_rllib.logs import quiet
 from hil_rllib.models.weights import find_weights
 from hil_rllib.offline.config import HILBCConfig, HILIQLConfig
 from hil_rllib.progress import ProgressLine, RunStopper
 from hil_rllib.reward.config import HILRewardConfig
 from hil_rllib.reward_sources import local_sources
+from hil_rllib.run_lock import RunInUseError, RunLock
 from hil_rllib.sac.checkpoint import newest_checkpoint
 from hil_rllib.sac.classifier import find_classifier
 from hil_rllib.sac.config import HILSACConfig, build_env, demo_options, device_options
@@ -43,32 +45,41 @@ ALGORITHMS: dict[str, Any] = {
     "iql": HILIQLConfig,
     "reward": HILRewardConfig,
 }
-INTERRUPTED = 130  # exit status of a process ended by Ctrl-C
+INPUT_ERRORS = (
+    ConfigError, DatasetError, DeviceUnavailable, HeadlessGLError, RunInUseError, OSError, ValueError,
+)  # fmt: skip
 DIVERGED = 3  # exit status: too many updates in a row could not be made
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 done, 1 training failed, 2 bad input, 3 the losses are no longer finite, 130 stopped by
-    Ctrl-C with a last checkpoint."""
-    started = time.monotonic()
+    """Exit status: 0 done, 1 training failed, 2 bad input, 3 the losses are no longer finite; 130 stopped by
+    Ctrl-C, 143 by SIGTERM, with a last checkpoint unless it came twice."""
     args = parse_args(argv)
     quiet()
-    try:
-        config = load_config(args.config, args.overrides)
-        run_dir = Path(config.run.dir).resolve()
-        checkpoint = checkpoint_to_resume(run_dir, config) if args.resume else None
-        if not args.resume:
-            make_run_dir(run_dir)
-        ready = check_ingredients(config, run_dir, resumed=args.resume)
-        (run_dir / CONFIG_FILE).write_text(config.to_yaml())  # last: only a run that can begin claims it
-    except (ConfigError, DatasetError, DeviceUnavailable, HeadlessGLError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    try:
-        return train(ready, run_dir, checkpoint, started)
-    except KeyboardInterrupt:  # before the first result, or pressed again
-        print("Stopped at once, without a last checkpoint.", file=sys.stderr)
-        return INTERRUPTED
+    with StopSignals() as signals:
+        try:
+            return run(args, signals)
+        except KeyboardInterrupt:  # before training began, or a second time
+            print("Stopped at once, without a last checkpoint.", file=sys.stderr)
+            return signals.status
+
+
+def run(args: argparse.Namespace, signals: StopSignals) -> int:
+    """Check everything, claim the run's folder, train."""
+    started = time.monotonic()
+    with ExitStack() as lock:
+        try:
+            config = load_config(args.config, args.overrides)
+            run_dir = Path(config.run.dir).resolve()
+            lock.enter_context(RunLock(run_dir))
+            check_begun(run_dir, args.resume)
+            checkpoint = checkpoint_to_resume(run_dir, config) if args.resume else None
+            ready = check_ingredients(config, run_dir, resumed=args.resume)
+            (run_dir / CONFIG_FILE).write_text(config.to_yaml())  # last: only a run that can begin claims it
+        except INPUT_ERRORS as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        return train(ready, run_dir, checkpoint, started, signals)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -81,19 +92,19 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_intermixed_args(argv)  # --resume may stand between overrides
 
 
-def make_run_dir(run_dir: Path) -> None:
-    """The folder of a new run. Raises ConfigError where it would overwrite one."""
-    if (run_dir / CONFIG_FILE).exists():
+def check_begun(run_dir: Path, resume: bool) -> None:
+    """Raises ConfigError where there is nothing to resume, or where a new run would overwrite one."""
+    begun = (run_dir / CONFIG_FILE).exists()
+    if resume and not begun:
+        raise ConfigError(
+            f"--resume: {run_dir} holds no run (no {CONFIG_FILE}). Leave --resume out to begin one."
+        )
+    if begun and not resume:
         raise ConfigError(f"{run_dir} already holds a run. Continue it with --resume, or say run.dir=PATH.")
-    run_dir.mkdir(parents=True, exist_ok=True)
 
 
 def checkpoint_to_resume(run_dir: Path, config: Config) -> Path:
     """The run's newest checkpoint. Raises ConfigError where there is none, or one of another config."""
-    if not (run_dir / CONFIG_FILE).exists():
-        raise ConfigError(
-            f"--resume: {run_dir} holds no run (no {CONFIG_FILE}). Leave --resume out to begin one."
-        )
     differences = config_differences(load_config(run_dir / CONFIG_FILE), config)
     if differences:
         raise ConfigError(
@@ -165,7 +176,9 @@ def check_operator(config: Config) -> None:
         load_maps(config.operator.controller_config)
 
 
-def train(config: Config, run_dir: Path, checkpoint: Path | None, started: float) -> int:
+def train(
+    config: Config, run_dir: Path, checkpoint: Path | None, started: float, signals: StopSignals
+) -> int:
     """Run the experiment under Ray Tune; TensorBoard files, checkpoints and summary land in run_dir."""
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # our progress line, not Tune's table
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # ours lets the trial end with a checkpoint
@@ -179,14 +192,6 @@ def train(config: Config, run_dir: Path, checkpoint: Path | None, started: float
 
     stopper = RunStopper(config)
     progress = ProgressLine(config)
-    previous = signal.getsignal(signal.SIGINT)
-
-    def interrupted(*_: Any) -> None:
-        stopper.interrupted = True
-        signal.signal(signal.SIGINT, previous)
-        print("\nStopping with a last checkpoint. Ctrl-C again stops at once.", file=sys.stderr)
-
-    signal.signal(signal.SIGINT, interrupted)
     try:
         tuner = tune.Tuner(
             algorithm.algo_class,
@@ -203,9 +208,9 @@ def train(config: Config, run_dir: Path, checkpoint: Path | None, started: float
                 ),
             ),
         )
-        result = tuner.fit()[0]
+        with signals.asking(stopper.interrupt):
+            result = tuner.fit()[0]
     finally:
-        signal.signal(signal.SIGINT, previous)
         progress.close()
         ray.shutdown()
     if result.error is not None:
@@ -225,7 +230,7 @@ def train(config: Config, run_dir: Path, checkpoint: Path | None, started: float
             file=sys.stderr,
         )
         return DIVERGED
-    return INTERRUPTED if stopper.interrupted else 0
+    return signals.status
 
 
 def start_ray(config: Config) -> None:

@@ -89,7 +89,7 @@ def test_a_run_goes_on_where_it_stopped_and_ctrl_c_leaves_a_checkpoint(finished,
     time.sleep(4)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to Ray's processes too
     output, _ = process.communicate(timeout=200)
-    assert process.returncode == train.INTERRUPTED, output
+    assert process.returncode == 128 + signal.SIGINT, output
     assert "Stopping with a last checkpoint" in output
     assert "Traceback" not in output, output
     summary = json.loads((run_dir / "summary.json").read_text())

@@ -45,6 +45,7 @@ class AskedAhead:
     def __init__(self, server: Any) -> None:
         self._server = server
         self._asked: ray.ObjectRef | None = None
+        self._begun = False  # the first answer is here
         self._nothing = ray.put(None)
 
     @property
@@ -54,11 +55,13 @@ class AskedAhead:
 
     def remote(self, seq_no: int) -> ray.ObjectRef:
         """A reference to the newer state, or to None. seq_no: of the weights the runner has."""
-        first = self._asked is None
+        if self._asked is None:  # the first time, and after a server was lost
+            self._asked = self._ask(seq_no)
+        first, self._begun = not self._begun, True
         if not first and not _is_here(self._asked):
             return self._nothing
-        answer, self._asked = self._asked or self._ask(seq_no), None
-        state = ray.get(answer)  # may raise: the next call asks anew
+        answer, self._asked = self._asked, None
+        state = ray.get(answer)  # raises where the server was lost: the next call asks anew
         if state and not first and not _is_here(state[COMPONENT_RL_MODULE]):
             self._asked = answer
             return self._nothing

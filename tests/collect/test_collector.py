@@ -182,10 +182,13 @@ def test_a_runner_gets_new_weights_once_they_are_here_and_never_waits(fake_ray):
     assert server.asked == [0, 3, 4, 4]
 
 
-def test_a_runner_asks_anew_after_the_server_died(fake_ray):
+def test_a_runner_asks_anew_after_the_server_died_and_does_not_wait_for_the_next(fake_ray):
     answers = [fake_ray.put(value) for value in (state(1), RuntimeError("dead"), state(9), None)]
     ahead = AskedAhead(FakeServer(*answers))
     ahead.pull_if_newer.remote(0)
     with pytest.raises(RuntimeError, match="dead"):
         ahead.pull_if_newer.remote(1)
+    fake_ray.missing = [answers[2]]  # it takes seconds to come back
+    assert ahead.pull_if_newer.remote(1).value is None
+    fake_ray.missing = []
     assert ahead.pull_if_newer.remote(1) is answers[2]
