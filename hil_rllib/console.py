@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any, Self, TextIO
 
 INTERRUPTED = 130  # exit status of a process ended by Ctrl-C
+LONGEST_ERROR = 1500  # characters: what came may be a whole file
 PLAIN_EVERY_S = 10.0  # [s] between lines where the output is no terminal
 
 
@@ -71,6 +72,15 @@ class Interrupt:
     def _handle(self, number: int, frame: FrameType | None) -> Any:
         self.asked = True
         signal.signal(signal.SIGINT, self._previous)
+
+
+def report(error: object) -> None:
+    """The error as one line on stderr; what a terminal would obey instead of showing is escaped."""
+    text = " ".join(str(error).splitlines())
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
+    if len(shown) > LONGEST_ERROR:
+        shown = f"{shown[:LONGEST_ERROR]} …"
+    sys.stderr.write(f"error: {shown or type(error).__name__}\n")
 
 
 def new_file(path: Path, suffix: str) -> Path:

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from hil_rllib.console import report
 from hil_rllib.data import hub_push
 from hil_rllib.data import lerobot_format as fmt
 from hil_rllib.data.alignment import decide
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(arguments)
     except (DatasetError, HubUnreachable, ModuleNotFoundError, OSError) as error:
-        print(error, file=sys.stderr)
+        report(error)
         return 2
 
 

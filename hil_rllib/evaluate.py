@@ -26,7 +26,7 @@ import torch
 
 from envs.gl import HeadlessGLError
 from hil_rllib.config import Config
-from hil_rllib.console import UsageError, new_file
+from hil_rllib.console import UsageError, new_file, report
 from hil_rllib.contract import CONTROL_DT
 from hil_rllib.logs import quiet
 from hil_rllib.results.scores import wilson
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.sheet:
             write_sheet(strips, args.sheet)
     except (UsageError, HeadlessGLError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        report(error)
         return 2
     summary = summarise(results)
     if args.json:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import shlex
 import sys
@@ -86,7 +87,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--held-out", type=positive, default=1_600, help="scenes to measure on (%(default)s)")
     parser.add_argument(
-        "--minutes", type=float, default=TrunkConfig.minutes, help="of training (%(default)s)"
+        "--minutes", type=_minutes, default=TrunkConfig.minutes, help="of training (%(default)s)"
     )
     parser.add_argument("--steps", type=positive, help="train exactly so many steps instead: repeatable")
     parser.add_argument(
@@ -95,7 +96,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--probe-steps", type=positive, default=2_000, help="of the fresh heads (%(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=_from_zero, default=0)
     parser.add_argument("--threads", type=positive, help="CPU threads (default: PyTorch's choice)")
     parser.add_argument("--out", type=Path, default=BUNDLED.parent, help="for weights and card (%(default)s)")
     cache = cache_dir() / "pretrain"
@@ -133,6 +134,20 @@ class LiveLine:
 
     def keep(self, text: str) -> None:
         print(f"\r\033[K{text}" if self._live else text, flush=True)
+
+
+def _minutes(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} minutes: give a time above 0")
+    return value
+
+
+def _from_zero(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text}: give a number of 0 or more")
+    return value
 
 
 def _at_least_one(text: str) -> int:

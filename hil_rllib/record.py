@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from envs.gl import HeadlessGLError, require_headless_gl
 from envs.viewer import NoDisplayError
-from hil_rllib.console import INTERRUPTED, Interrupt, LiveLine, UsageError
+from hil_rllib.console import INTERRUPTED, Interrupt, LiveLine, UsageError, report
 from hil_rllib.contract import CAMERAS, DISCRETE_PENALTY, IS_INTERVENTION, LABEL, RERECORD, SUCCESS
 from hil_rllib.data import hub_push
 from hil_rllib.data import lerobot_format as fmt
@@ -52,9 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("Stopped at once. Episodes that were finished are kept.", file=sys.stderr)
         return INTERRUPTED
     except NoDisplayError as error:
-        print(f"error: {error} Here: --headless.", file=sys.stderr)
+        report(f"{error} Here: --headless.")
     except (DatasetError, DeviceUnavailable, HeadlessGLError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        report(error)
     return 2
 
 

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from envs.gl import HeadlessGLError
-from hil_rllib.console import UsageError, new_file
+from hil_rllib.console import UsageError, new_file, report
 from hil_rllib.data.alignment import align
 from hil_rllib.data.demo import Recording
 from hil_rllib.data.env_replay import EnvSpec, Replay, make_replay_env, replay
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             video=arguments.video,
         )
     except (DatasetError, HubUnreachable, UsageError, HeadlessGLError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        report(error)
         return 2
     succeeded = sum(outcome.success for outcome in outcomes)
     print(f"{succeeded}/{len(outcomes)} episodes succeed", file=sys.stderr if arguments.json else sys.stdout)

@@ -113,6 +113,10 @@ def parse(text: str, origin: str) -> Any:
         raise ConfigError(f"{origin}: {error}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from None
+    except ValueError:  # Python's own limit, on integers of more than 4300 digits
+        raise ConfigError(f"{origin}: holds a number that is too long.") from None
+    except RecursionError:
+        raise ConfigError(f"{origin}: is nested too deeply.") from None
 
 
 def dump(values: Mapping[str, Any]) -> str:

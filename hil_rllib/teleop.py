@@ -22,7 +22,7 @@ import gymnasium
 
 from envs.gl import HeadlessGLError
 from envs.viewer import SCENES, NoDisplayError, open_scene
-from hil_rllib.console import Interrupt, LiveLine, UsageError, new_file
+from hil_rllib.console import Interrupt, LiveLine, UsageError, new_file, report
 from hil_rllib.contract import RERECORD, SUCCESS
 from hil_rllib.devices import DeviceUnavailable
 from hil_rllib.devices.controls import help_text
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             teleoperate(args)
     except (UsageError, DeviceUnavailable, HeadlessGLError, NoDisplayError, ValueError, OSError) as error:
         hint = " Here: --headless." if isinstance(error, NoDisplayError) and args.scene is None else ""
-        print(f"error: {error}{hint}", file=sys.stderr)
+        report(f"{error}{hint}")
         return 2
     return 0
 

@@ -18,6 +18,7 @@ from ray import tune
 from envs.gl import HeadlessGLError, require_headless_gl
 from hil_rllib.collect.runners import RunnerError
 from hil_rllib.config import Config, ConfigError, load_config
+from hil_rllib.console import report
 from hil_rllib.data.demos import load_demos
 from hil_rllib.data.lerobot_format import DatasetError
 from hil_rllib.devices import DeviceUnavailable, check_device, check_present
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace, signals: StopSignals) -> int:
             ready = check_ingredients(config, run_dir, resumed=args.resume)
             (run_dir / CONFIG_FILE).write_text(config.to_yaml())  # last: only a run that can begin claims it
         except INPUT_ERRORS as error:
-            print(f"error: {error}", file=sys.stderr)
+            report(error)
             return 2
         return train(ready, run_dir, checkpoint, started, signals)
 

@@ -1,4 +1,4 @@
-"""The user's command where something goes wrong in the middle: it ends cleanly, says why, and keeps what it has."""
+"""The user's command when something goes wrong in the middle: it ends cleanly, says why, keeps all."""
 
 from __future__ import annotations
 

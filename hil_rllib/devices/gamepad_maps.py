@@ -183,7 +183,11 @@ def shipped_maps() -> dict[str, ControllerMap]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), parse_int=_integer)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not JSON, which is UTF-8: {error}.") from None
+    except RecursionError:
+        raise ValueError(f"{path}: is nested too deeply for a controller's map.") from None
     except json.JSONDecodeError as error:
         raise ValueError(
             f"{path}: not JSON, at line {error.lineno} column {error.colno}: {error.msg}."
@@ -191,6 +195,11 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{path}: must be an object of controllers by name, like {SHIPPED.name} here.")
     return content
+
+
+def _integer(digits: str) -> int | float:
+    """JSON's integers; one longer than Python reads becomes a float, which no place takes."""
+    return int(digits) if len(digits) < 20 else float(digits)
 
 
 def _section(
