@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections import defaultdict
 from types import SimpleNamespace
@@ -11,7 +9,6 @@ from types import SimpleNamespace
 import gymnasium as gym
 import numpy as np
 import pytest
-import ray
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
@@ -202,52 +199,6 @@ def test_one_seed_gives_one_run_and_another_seed_another(build, configure, train
         again = weights(algorithm)
         assert all(torch.equal(again[name], value) for name, value in trained.weights.items()) == same
         algorithm.stop()
-
-
-def runner_pid(group):
-    (pid,) = group.runners.foreach_env_runner(lambda _: os.getpid(), local_env_runner=False)
-    return pid
-
-
-def test_async_keeps_the_budget_and_killed_runners_come_back(build, configure):
-    config = configure(*HELPFUL, "runners.autonomous=1", "run.mode=async", "sac.learning_starts=30")
-    algorithm = build(config)
-    arrived = record_fragments(algorithm)
-
-    def steps(group):
-        return sum(len(fragment) for name, fragment in arrived if name == group)
-
-    def within_budget():
-        return algorithm.updates <= max(0, algorithm.env_steps - 30) * 2
-
-    def both_get_on_by(more):
-        goal = {name: steps(name) + more for name in ("operator", "autonomous")}
-
-        def done():
-            assert within_budget()
-            return all(steps(name) >= count for name, count in goal.items())
-
-        return done
-
-    run_until(algorithm, both_get_on_by(20))
-    for group in algorithm.collector.groups:
-        pid = runner_pid(group)
-        os.kill(pid, signal.SIGKILL)
-        run_until(algorithm, both_get_on_by(20))
-        assert runner_pid(group) != pid
-        assert any(f.steps[IS_INTERVENTION].any() for name, f in arrived if name == "operator")
-    pushed = algorithm.pushes
-    assert pushed > 0
-    for group in algorithm.collector.groups:  # one that came back must be told where the weights are
-        number, deadline = -1, time.monotonic() + 30
-        while number < pushed:  # a fragment acts with the answer to the question asked before the last one
-            assert time.monotonic() < deadline, (group.name, number, pushed)
-            (number,) = group.runners.foreach_env_runner(
-                lambda runner: (runner.sample(), runner._weights_seq_no)[1], local_env_runner=False
-            )
-    algorithm._evaluate_when_due(now=True)
-    os.kill(ray.get(algorithm.evaluator.__ray_call__.remote(lambda _: os.getpid())), signal.SIGKILL)
-    run_until(algorithm, lambda: "success" in algorithm.evaluations.latest)  # it was made again
 
 
 def test_a_rerecorded_episode_of_a_person_reaches_no_ring():
