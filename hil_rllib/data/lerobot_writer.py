@@ -229,7 +229,11 @@ def _commit(path: Path, write: Callable[[Path], object]) -> None:
     """`write(temporary)`, then sync and rename: `path` is whole or absent, never half written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    write(temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:  # such as a full disk, of which it would keep a part
+        temporary.unlink(missing_ok=True)
+        raise
