@@ -141,8 +141,7 @@ def training(build, configure):
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_killed_runner_comes_back_and_contributes(training, group):
     pid = training.on(group, lambda _: os.getpid())
-    seconds = training.after(f"{group} runner killed", lambda: os.kill(pid, signal.SIGKILL), group)
-    assert seconds < 60
+    training.after(f"{group} runner killed", lambda: os.kill(pid, signal.SIGKILL), group)
     assert training.on(group, lambda _: os.getpid()) != pid
 
 
@@ -154,10 +153,7 @@ def test_an_env_that_raises_costs_its_episode_only(training, group):
 
         runner.env.unwrapped.envs[0].unwrapped.evaluate = evaluate
 
-    seconds = training.after(
-        f"env of the {group} runner raised", lambda: training.on(group, break_env), group
-    )
-    assert seconds < 60
+    training.after(f"env of the {group} runner raised", lambda: training.on(group, break_env), group)
 
 
 def test_runners_act_on_without_the_weight_server_and_take_new_weights_from_the_next(training):
@@ -184,13 +180,13 @@ def test_a_device_that_raises_gives_the_arm_to_the_policy_and_comes_back(trainin
     def break_device(runner):
         (connector,) = [c for c in runner._module_to_env.connectors if isinstance(c, InterventionConnector)]
         device = connector._guard.device
-        start, broken_until = type(device).start, time.monotonic() + 3.0
+        start, refusals = type(device).start, iter(range(2))
 
         def read():
             raise OSError("unplugged")
 
         def start_if_there(env):
-            if time.monotonic() < broken_until:
+            if next(refusals, None) is not None:
                 raise OSError("not there")
             del device.read, device.start
             start(device, env)
@@ -203,25 +199,33 @@ def test_a_device_that_raises_gives_the_arm_to_the_policy_and_comes_back(trainin
     def human():
         return [f.steps[IS_INTERVENTION].any() for g, f in training.arrived[since:] if g == "operator"]
 
-    training.go_on(lambda: len(human()) >= 8)
-    assert not any(human()[1:8])  # nobody took over; the first may have been under way
-    seconds = training.go_on(lambda: any(human()[8:]))
-    logger.info("device lost for 3 s: back %.1f s after", seconds)
+    before = 10  # fragments that were under way, at most
+    training.go_on(lambda: len(human()) >= before + 10)
+    assert not any(human()[before:])  # nobody took over
+    seconds = training.go_on(lambda: any(human()[before:]))
+    logger.info("device lost: it had gone for three tries, 2 s apart; back %.1f s later", seconds)
     training.check_counts()
 
 
 def test_a_policy_that_gives_nan_holds_the_arm_still_until_it_has_new_weights(training):
     def break_policy(runner):
+        runner.kept, runner._env_runner_state_server = runner._env_runner_state_server, None
         with torch.no_grad():
             for parameter in runner.module.parameters():
                 parameter.fill_(math.nan)
 
-    training.on("autonomous", break_policy)
+    def mend_policy(runner):
+        runner._env_runner_state_server = runner.kept
+
+    def moves():
+        return [f.steps[Columns.ACTIONS].any() for g, f in training.arrived if g == "autonomous"][-1]
+
     stats = training.algorithm.stats
-    training.go_on(lambda: stats.held_commands > 0)
-    training.go_on(lambda: training.arrived[-1][1].steps[Columns.ACTIONS].any())
-    for _, fragment in training.arrived:
-        assert np.isfinite(fragment.steps[Columns.ACTIONS]).all()
+    training.on("autonomous", break_policy)
+    training.go_on(lambda: stats.held_commands > 0 and not moves())
+    training.on("autonomous", mend_policy)
+    training.go_on(moves)
+    assert all(np.isfinite(f.steps[Columns.ACTIONS]).all() for _, f in training.arrived)
     training.check_counts()
 
 
