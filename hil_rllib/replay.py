@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             as_json=arguments.json,
             video=arguments.video,
         )
-    except (DatasetError, HubUnreachable, UsageError, HeadlessGLError) as error:
+    except (DatasetError, HubUnreachable, UsageError, HeadlessGLError, OSError) as error:
         report(error)
         return 2
     succeeded = sum(outcome.success for outcome in outcomes)
