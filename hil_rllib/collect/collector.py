@@ -12,10 +12,10 @@ import ray
 import torch
 from ray.rllib.core import COMPONENT_RL_MODULE
 from ray.rllib.env.env_runner import EnvRunner
-from ray.rllib.env.env_runner_state_server import EnvRunnerStateServer
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
+from hil_rllib.collect.news import NewsPoster, NewsServer, reader_for
 from hil_rllib.collect.runners import Greet, Greeting, RunnerGroup
 
 RESEED = 7919  # between a runner's seeds before and after a restart: more than there are runners
@@ -40,10 +40,12 @@ class AskedAhead:
     A runner asks for newer weights before each fragment, and on a busy machine waits tens of milliseconds,
     which the person feels. This gives it the answer to the question before, once all of it is here, and until
     then "nothing newer". Only the first answer, the weights to begin with, is waited for.
+
+    also: called each time a runner asks.
     """
 
-    def __init__(self, server: Any) -> None:
-        self._server = server
+    def __init__(self, server: Any, also: Callable[[], None] = lambda: None) -> None:
+        self._server, self._also = server, also
         self._asked: ray.ObjectRef | None = None
         self._begun = False  # the first answer is here
         self._nothing = ray.put(None)
@@ -55,6 +57,7 @@ class AskedAhead:
 
     def remote(self, seq_no: int) -> ray.ObjectRef:
         """A reference to the newer state, or to None. seq_no: of the weights the runner has."""
+        self._also()
         if self._asked is None:  # the first time, and after a server was lost
             self._asked = self._ask(seq_no)
         first, self._begun = not self._begun, True
@@ -90,8 +93,9 @@ class Collector:
 
     def __init__(self, make_groups: Callable[[Greet], list[Group]], lockstep: bool) -> None:
         self._lockstep = lockstep
-        server = ray.remote(num_cpus=0, max_restarts=-1, max_concurrency=16)(EnvRunnerStateServer)
+        server = ray.remote(num_cpus=0, max_restarts=-1, max_concurrency=16)(NewsServer)
         self._server = server.remote()
+        self.post = NewsPoster(self._server)  # for those who look at the run from a runner
         self.groups = make_groups(self._greeting)
         self._running: dict[tuple[str, int], set[str]] = defaultdict(set)  # each runner's episodes
 
@@ -143,7 +147,9 @@ class Collector:
         server, lockstep = self._server, self._lockstep
 
         def greet(runner: EnvRunner) -> str:
-            runner._env_runner_state_server = server if lockstep else AskedAhead(server)
+            runner._env_runner_state_server = (
+                server if lockstep else AskedAhead(server, reader_for(runner, server))
+            )
             # A runner cut off and found again alive: some of its episode was lost on the way.
             runner._needs_initial_reset = True
             if starts and runner._seed is not None:  # not the episodes it began with once more

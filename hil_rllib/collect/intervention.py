@@ -76,6 +76,16 @@ class InterventionConnector(ConnectorV2):
         batch[IS_INTERVENTION] = flags
         return batch
 
+    @property
+    def shows_news(self) -> bool:
+        """Whether there is a device that shows the run's metrics."""
+        return self._guard is not None and type(self._guard.device).share is not TeleopDevice.share
+
+    def share(self, news: dict[str, float]) -> None:
+        """Hand the run's newest metrics to the device."""
+        if self._guard is not None and not self._closed:
+            self._guard.share(news)
+
     def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:
         """A checkpoint holds no hardware: what is built from it only writes zeros."""
         return (self.input_observation_space, self.input_action_space), {}

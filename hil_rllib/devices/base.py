@@ -96,6 +96,9 @@ class TeleopDevice(abc.ABC):
     def show(self, moment: Moment) -> None:  # noqa: B027 - most devices have no screen
         """Show what came of a step. Never blocks; called once per step and reset, before the wait."""
 
+    def share(self, news: Mapping[str, float]) -> None:  # noqa: B027 - likewise
+        """Show the run's newest metrics, by their names under `hil/`. Never blocks."""
+
     def reset(self) -> None:  # noqa: B027 - most devices keep nothing between episodes
         """An episode begins: forget what belonged to the last one, such as an unread end-of-episode key."""
 

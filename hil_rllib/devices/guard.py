@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import gymnasium
 
@@ -48,11 +48,7 @@ class DeviceGuard:
 
     def reset(self) -> None:
         """An episode begins."""
-        if self._retry_at is None:
-            try:
-                self.device.reset()
-            except Exception as error:
-                self._lose(error)
+        self._try(self.device.reset)
 
     def read(self) -> Command | None:
         """The command for this step, or None if there is none to use."""
@@ -73,9 +69,16 @@ class DeviceGuard:
 
     def show(self, moment: Moment) -> None:
         """Let an open device show what came of a step."""
+        self._try(lambda: self.device.show(moment))
+
+    def share(self, news: Mapping[str, float]) -> None:
+        """Let an open device show the run's metrics."""
+        self._try(lambda: self.device.share(news))
+
+    def _try(self, use: Callable[[], None]) -> None:
         if self._retry_at is None:
             try:
-                self.device.show(moment)
+                use()
             except Exception as error:
                 self._lose(error)
 

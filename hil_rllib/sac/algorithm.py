@@ -82,6 +82,7 @@ class HILSAC(SAC):
         values |= self.collector.counts() | self._learner_metrics
         if self.refits:
             values["reward_verdicts"] = self.refits.verdicts  # frames that operators have labelled
+        self.collector.post(values | {f"greedy_{name}": v for name, v in self.evaluations.latest.items()})
         for section, named in (("hil", values), ("evaluation", self.evaluations.latest)):
             for name, value in named.items():
                 self.metrics.log_value((section, name), value, window=1)

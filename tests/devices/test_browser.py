@@ -16,7 +16,7 @@ import time
 import aiohttp
 import gymnasium
 import pytest
-from browser_visitor import Visitor
+from browser_visitor import Visitor, flood
 from operator_rig import Rig, assert_drives
 from yarl import URL
 
@@ -310,6 +310,32 @@ def test_a_page_that_takes_nothing_is_sent_no_queue(rig, patient):
             assert stuck.heard - heard < watcher.heard - before
 
     run(slow())
+
+
+def test_watchers_and_nonsense_neither_move_the_arm_nor_end_anything(rig):
+    async def crowd():
+        async with contextlib.AsyncExitStack() as open_pages:
+            driver = await open_pages.enter_async_context(Visitor(url(rig)))
+            watchers = [await open_pages.enter_async_context(Visitor(url(rig))) for _ in range(20)]
+            rig.reset()
+            before = rig.tcp()
+            floods = asyncio.gather(*(flood(url(rig), 2.0, 400.0) for _ in range(5)))
+            while not floods.done():
+                assert not rig.step()[1]
+                if rig.env.unwrapped.data.time > 8.0:
+                    rig.reset()
+                await asyncio.sleep(0.03)
+            assert abs(rig.tcp() - before).max() < 0.001
+            assert sum(floods.result()) > 1000
+            for page in (driver, *watchers):
+                heard = page.heard
+                await page.until(lambda page=page, heard=heard: page.heard > heard)
+            asked = time.monotonic()
+            await driver.hold(hands=["+x"])
+            await driver.until(lambda: rig.step()[1])
+            assert time.monotonic() - asked < 5.0
+
+    run(crowd())
 
 
 def test_a_server_that_dies_is_a_lost_device_that_comes_back_at_the_same_address(rig, caplog):

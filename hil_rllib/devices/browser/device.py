@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -166,9 +167,9 @@ class BrowserDevice(TeleopDevice):
             "episode": self._episode,
             "step": self._step,
             "who": "human" if moment.intervening else self.idle,
-            "action": None if moment.action is None else [round(float(v), 3) for v in moment.action],
-            "reward": round(moment.reward, 3),
-            "total": round(self._total, 3),
+            "action": None if moment.action is None else [_shown(v) for v in moment.action],
+            "reward": _shown(moment.reward),
+            "total": _shown(self._total),
             "end": _outcome(info) if done else None,
             "interval_ms": moment.interval_ms,
             "latency_ms": info.get("latency_ms"),
@@ -298,6 +299,11 @@ def _hold(held: Held, names: set[str], motion: list[float], first: bool) -> None
     for name in names - before:
         held.press(name)
     held.deflect(*motion)
+
+
+def _shown(value: float) -> float | None:
+    """As the page shows it; JSON has no NaN."""
+    return round(float(value), 3) if math.isfinite(value) else None
 
 
 def _outcome(info: Mapping[str, Any]) -> str:

@@ -35,9 +35,10 @@ export function showLink(state, text) {
 export function showNow(now) {
   const stale = now.quiet_s > 1;
   document.body.dataset.who = stale || !now.who ? "none" : now.who;
-  showLink(now.driving ? "drive" : "watch", now.driving ? "you have the controls" : "watching");
+  showLink(now.driving ? "drive" : "watch", now.driving ? "you drive" : "watching");
   at("who").textContent = stale ? "Waiting" : whoActs(now);
-  at("seat").textContent = now.driving ? "Give the controls back" : now.asking ? "Asking …" : "Take the controls";
+  at("seat").hidden = false;
+  at("seat").textContent = now.driving ? "Give them back" : now.asking ? "Asking …" : "Take the controls";
   at("seat").disabled = now.asking;
   at("watching").hidden = now.driving;
   at("watching").textContent = now.taken ? "Somebody else has the controls; after five idle seconds they are yours for the asking." : "Nobody has the controls.";

@@ -31,7 +31,7 @@ class Visitor:
     async def __aenter__(self) -> Visitor:
         origin = "http://" + urlsplit(self.url).netloc
         self.session = aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True))
-        (await self.session.get(self.url)).raise_for_status()
+        await self._open()
         self.socket = await self.session.ws_connect(origin + "/socket", headers={"Origin": origin})
         self.tasks = [asyncio.ensure_future(self._listen()), asyncio.ensure_future(self._beat())]
         await self.until(lambda: self.now)
@@ -42,6 +42,13 @@ class Visitor:
             task.cancel()
         await self.socket.close()
         await self.session.close()
+
+    async def _open(self) -> None:
+        """As soon as the page is served."""
+        for _ in range(1800):
+            with contextlib.suppress(aiohttp.ClientConnectorError):
+                return (await self.session.get(self.url)).raise_for_status()
+            await asyncio.sleep(0.1)
 
     def seen(self) -> dict:
         return {"seen": self.now["stamp"], "held_ms": 1000 * (time.monotonic() - self._at)}
@@ -83,3 +90,39 @@ class Visitor:
                 if self.beating and self.now.get("driving"):
                     await self.send(self.input())
                 await asyncio.sleep(BEAT_S)
+
+
+NONSENSE = [
+    "{",
+    "x" * 4096,
+    json.dumps({"type": "input", "hands": ["+x"], "touch": [9, 9, 9]}),
+    json.dumps({"type": "input", **REST, "hands": ["+x"], "seen": 1e9, "held_ms": 0}),
+    json.dumps({"type": "answer", "accept": True, "who": "me"}),
+    b"\x80\x04\x8c\x02os\x94.",
+]
+
+
+async def flood(url: str, seconds: float, per_second: float) -> int:
+    """Send what must do nothing, by somebody who has the token and comes again when thrown out; how much."""
+    origin, sent = "http://" + urlsplit(url).netloc, 0
+    end, began = time.monotonic() + seconds, time.monotonic()
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+        await session.get(url)
+        while time.monotonic() < end:
+            try:
+                socket = await session.ws_connect(origin + "/socket", headers={"Origin": origin})
+            except aiohttp.WSServerHandshakeError:
+                await asyncio.sleep(0.05)  # too many connections
+                continue
+            with contextlib.suppress(ConnectionError):
+                while not socket.closed and time.monotonic() < end:
+                    for _ in range(50):  # faster than it is thrown out
+                        nonsense = NONSENSE[sent % len(NONSENSE)]
+                        await (socket.send_bytes if isinstance(nonsense, bytes) else socket.send_str)(
+                            nonsense
+                        )
+                        sent += 1
+                    await asyncio.sleep(max(0.0, sent / per_second - (time.monotonic() - began)))
+            with contextlib.suppress(ConnectionError):
+                await socket.close()
+    return sent
