@@ -99,6 +99,7 @@ class OperatorSection:
     controller_config: str | None = None  # gamepad: a JSON map of your own; null: the one that fits its name
     bind: Name = "127.0.0.1"  # browser: the address its page is served at; 0.0.0.0: all of this machine's
     port: Annotated[int, Range(low=0, high=65535)] | None = None  # 0: any; null: the first free from 8642 on
+    attention: bool = False  # one person beside all operators' robots goes where they are needed; by browser
     scripted: ScriptedOperatorSection = field(default_factory=ScriptedOperatorSection)
 
     @property
@@ -354,6 +355,11 @@ def _check(config: Config, origin: str) -> None:
         (
             not offline and operator.count == 0 and config.runners.autonomous == 0,
             "operator.count and runners.autonomous are both 0: nobody would act. Set one to 1 or more.",
+        ),
+        (
+            operator.attention and (operator.count < 2 or set(operator.devices) != {"browser"}),
+            "operator.attention is for one person beside several robots: set operator.count to 2 or more "
+            f"(it is {operator.count}), and operator.device=browser.",
         ),
         (
             config.record.operator and operator.count == 0,

@@ -103,6 +103,8 @@ def test_scalars_mean_what_they_look_like(write) -> None:
         ("sac: {demo_fraction: 0}", ["would never use the demonstrations"]),
         ("demos: {source: none}\nsac: {demo_fraction: 0}", ["act on the demo half", "Set both weights to 0"]),
         ("run: {mode: lockstep}", ["make a person wait", "'auto'"]),
+        ("operator: {attention: true}", ["one person beside several robots", "operator.count", "browser"]),
+        ("operator: {port: 70000}", ["operator.port", "70000"]),
         (
             "run: {mode: lockstep}\noperator: {device: scripted, realtime: true}",
             ["waits for the learner, operator.realtime for nobody"],

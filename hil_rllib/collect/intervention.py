@@ -81,7 +81,12 @@ class InterventionConnector(ConnectorV2):
         """Whether there is a device that shows the run's metrics."""
         return self._guard is not None and type(self._guard.device).share is not TeleopDevice.share
 
-    def share(self, news: dict[str, float]) -> None:
+    @property
+    def presence(self) -> tuple[str | None, str | None]:
+        """Which of several robots the device drives, and the address of its page."""
+        return (None, None) if self._guard is None else self._guard.device.presence
+
+    def share(self, news: Mapping[str, Any]) -> None:
         """Hand the run's newest metrics to the device."""
         if self._guard is not None and not self._closed:
             self._guard.share(news)

@@ -23,15 +23,23 @@ class NewsServer(EnvRunnerStateServer):
 
     def __init__(self) -> None:
         super().__init__()
-        self._news: dict[str, float] = {}
+        self._metrics: dict[str, float] = {}
+        self._robots: list[dict[str, Any]] = []
+        self._urls: dict[str, str] = {}  # of the robots' pages
 
-    def post(self, news: dict[str, float]) -> None:
-        """The learner's: replace the metrics."""
-        self._news = news
+    def post(self, metrics: dict[str, float], robots: list[dict[str, Any]]) -> None:
+        """The learner's: replace the metrics. robots: rows of `sac.attention`, if somebody minds several."""
+        self._metrics, self._robots = metrics, robots
 
-    def news(self) -> dict[str, float]:
-        """A runner's: the newest metrics, empty before there are any."""
-        return self._news
+    def news(self, robot: str | None, url: str | None) -> dict[str, Any]:
+        """A runner's: the newest metrics, empty before there are any, and `robots` with their pages' `url`.
+
+        robot, url: the runner's own, where one person minds several.
+        """
+        if robot and url:
+            self._urls[robot] = url
+        robots = [{**row, "url": self._urls.get(row["robot"])} for row in self._robots]
+        return {**self._metrics, **({"robots": robots} if robots else {})}
 
 
 class NewsPoster:
@@ -41,22 +49,23 @@ class NewsPoster:
         self._server = server
         self._at = 0.0
 
-    def __call__(self, news: dict[str, float]) -> None:
+    def __call__(self, metrics: dict[str, float], robots: list[dict[str, Any]]) -> None:
         if time.monotonic() - self._at >= POST_EVERY_S:
             self._at = time.monotonic()
-            self._server.post.remote({name: float(v) for name, v in news.items() if math.isfinite(v)})
+            finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+            self._server.post.remote(finite, robots)
 
 
 class NewsReader:
     """A runner's end: each call asks ahead and gives the answer to the question before, if it is here.
 
-    share: gets the metrics when they have changed.
+    piece: gets the news when they have changed, and says which robot its device drives from where.
     """
 
-    def __init__(self, server: Any, share: Callable[[dict[str, float]], None]) -> None:
-        self._server, self._share = server, share
+    def __init__(self, server: Any, piece: InterventionConnector) -> None:
+        self._server, self._piece = server, piece
         self._asked: ray.ObjectRef | None = None
-        self._newest: dict[str, float] = {}
+        self._newest: dict[str, Any] = {}
 
     def __call__(self) -> None:
         if self._asked is not None:
@@ -66,13 +75,13 @@ class NewsReader:
                 news = ray.get(self._asked)
                 if news != self._newest:
                     self._newest = news
-                    self._share(news)
-        self._asked = self._server.news.remote()
+                    self._piece.share(news)
+        self._asked = self._server.news.remote(*self._piece.presence)
 
 
 def reader_for(runner: EnvRunner, server: Any) -> Callable[[], None]:
     """What this runner is to call now and then: it reads the news if its device shows them."""
     for piece in runner._module_to_env.connectors:
         if isinstance(piece, InterventionConnector) and piece.shows_news:
-            return NewsReader(server, piece.share)
+            return NewsReader(server, piece)
     return lambda: None

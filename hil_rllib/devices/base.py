@@ -96,8 +96,16 @@ class TeleopDevice(abc.ABC):
     def show(self, moment: Moment) -> None:  # noqa: B027 - most devices have no screen
         """Show what came of a step. Never blocks; called once per step and reset, before the wait."""
 
-    def share(self, news: Mapping[str, float]) -> None:  # noqa: B027 - likewise
-        """Show the run's newest metrics, by their names under `hil/`. Never blocks."""
+    def share(self, news: Mapping[str, Any]) -> None:  # noqa: B027 - likewise
+        """Show the run's newest metrics, by their names under `hil/`. Never blocks.
+
+        `robots`: rows of `sac.attention` with the `url` of each robot's page, where one person minds several.
+        """
+
+    @property
+    def presence(self) -> tuple[str | None, str | None]:
+        """Which of several robots this device drives, and the address of its page, if any."""
+        return None, None
 
     def reset(self) -> None:  # noqa: B027 - most devices keep nothing between episodes
         """An episode begins: forget what belonged to the last one, such as an unread end-of-episode key."""

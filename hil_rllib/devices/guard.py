@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import gymnasium
 
@@ -71,7 +72,7 @@ class DeviceGuard:
         """Let an open device show what came of a step."""
         self._try(lambda: self.device.show(moment))
 
-    def share(self, news: Mapping[str, float]) -> None:
+    def share(self, news: Mapping[str, Any]) -> None:
         """Let an open device show the run's metrics."""
         self._try(lambda: self.device.share(news))
 

@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 import torch
+from numpy.typing import NDArray
 from ray.exceptions import RayActorError
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.sac import SAC
@@ -22,8 +24,9 @@ from ray.tune.result import SHOULD_CHECKPOINT, TIMESTEPS_TOTAL
 from hil_rllib.collect.collector import Collector, Group
 from hil_rllib.collect.runners import Greet, RunnerGroup
 from hil_rllib.collect.statistics import Evaluations, Statistics
-from hil_rllib.data.replay import Fragment, ReplayMix, Ring
+from hil_rllib.data.replay import Fragment, Nested, ReplayMix, Ring
 from hil_rllib.logs import announced
+from hil_rllib.sac.attention import Attention
 from hil_rllib.sac.checkpoint import restore_run, save_run
 from hil_rllib.sac.config import HILSACConfig
 from hil_rllib.sac.demos import demo_fragments
@@ -82,13 +85,16 @@ class HILSAC(SAC):
         values |= self.collector.counts() | self._learner_metrics
         if self.refits:
             values["reward_verdicts"] = self.refits.verdicts  # frames that operators have labelled
-        self.collector.post(values | {f"greedy_{name}": v for name, v in self.evaluations.latest.items()})
+        greedy = {f"greedy_{name}": value for name, value in self.evaluations.latest.items()}
+        self.collector.post(values | greedy, self.attention.report() if self.attention else [])
         for section, named in (("hil", values), ("evaluation", self.evaluations.latest)):
             for name, value in named.items():
                 self.metrics.log_value((section, name), value, window=1)
 
     def _store(self, group: Group, episode: SingleAgentEpisode) -> None:
         """One fragment to the rings: all of it online, what the person did to the demonstrations too."""
+        if self.attention and group.operator:
+            self.attention.note(group.name, episode)
         self.stats.add(episode, self.pushes)
         fragments = self.staging.admit(episode) if group.realtime else [Fragment.from_episode(episode)]
         for fragment in fragments:
@@ -142,6 +148,10 @@ class HILSAC(SAC):
         self.pushes += 1
         self.collector.push(self.policy_state(), self.pushes)
 
+    def _appraise(self, observations: Nested) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        answer, *_ = self.learner_group.foreach_learner(lambda learner: learner.appraise(observations))
+        return answer.get()
+
     def policy_state(self) -> dict[str, Any]:
         """The weights that act, as an RLModule state: the averaged ones, see `acting_part`."""
         answer, *_ = self.learner_group.foreach_learner(lambda learner: learner.acting_state())
@@ -194,6 +204,7 @@ class HILSAC(SAC):
         self.mix = ReplayMix(self.online, self.demo, hil.sac.batch_size, hil.sac.demo_fraction, hil.run.seed)
         self.staging, self.stats, self.evaluations = Staging(), Statistics(), Evaluations()
         self.saved_rings: dict[str, Any] = {}
+        self.attention = Attention(self._appraise) if hil.operator.attention else None
         self._learner_metrics: dict[str, float] = {}
         self.env_steps = self.updates = self.pushes = 0
         self._evaluated_at = self._checkpointed_at = self._since_metrics = 0

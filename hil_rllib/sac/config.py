@@ -232,6 +232,8 @@ def device_options(hil: Config, seat: int = 0) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if operator.devices[seat] in ("auto", "browser"):
         options |= {"bind": operator.bind, "port": operator.port and operator.port + seat}
+        if operator.attention:
+            options["robot"] = operator_names(hil)[seat]
     if operator.controller_config is not None:  # absolute: runners work in folders of their own
         options["controller_config"] = str(Path(operator.controller_config).expanduser().absolute())
     return options

@@ -6,7 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
@@ -102,6 +104,11 @@ class HILSACLearner(TorchLearner):
     def acting_state(self) -> dict[str, Any]:
         """What runners and evaluations act with."""
         return self._policy.acting_state()
+
+    def appraise(self, observations: Nested) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Value and disagreement (N,) of observations (N, …), see `HILSACModule.appraise`."""
+        value, disagreement = self._policy.appraise(self._to_tensors(observations))
+        return value.cpu().numpy(), disagreement.cpu().numpy()
 
     def _to_tensors(self, block: Nested) -> Nested:
         return nested_map(lambda x: torch.from_numpy(x).to(self._device, non_blocking=True), dict(block))

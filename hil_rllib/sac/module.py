@@ -142,6 +142,14 @@ class HILSACModule(HybridPolicy, TargetNetworkAPI, QNetAPI):
     def get_non_inference_attributes(self) -> list[str]:
         return ["critics", "log_alpha", *super().get_non_inference_attributes()]
 
+    @torch.no_grad()
+    def appraise(self, obs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (B,) over the critics of the policy's own action's value."""
+        self.eval()
+        latent = self.encoder(obs)
+        q = self.critics(latent, torch.tanh(self.actor(latent)[0]))
+        return q.mean(0), q.std(0, correction=0)
+
     def compute_q_values(self, batch: dict[str, Any]) -> Tensor:
         """Pessimistic value (B,) of the batch's motions."""
         latent = self.encoder(batch[Columns.OBS])

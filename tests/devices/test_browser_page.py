@@ -268,3 +268,42 @@ def test_the_tab_is_killed_in_the_middle_of_an_intervention(rig, chromium):
 
     assert browser.DEAD_MAN_S == 0.3
     assert min(kill() for _ in range(3)) < 0.4  # of three: this machine may be busy
+
+
+def test_one_person_goes_from_robot_to_robot(rig, page, patient):
+    other = make_device("browser", port=0, robot="operator_2")
+    with other:
+        other.start(rig.env)
+        row = {"value": 0.7, "disagreement": 0.05, "stuck_s": 0.4, "by_hand": False, "suggested": False}
+        robots = [
+            {**row, "robot": "operator_1", "url": the_device(rig).url},
+            {
+                **row,
+                "robot": "operator_2",
+                "url": other.url,
+                "value": None,
+                "stuck_s": 12.3,
+                "suggested": True,
+            },
+        ]
+        the_device(rig).share({"robots": robots})
+        page.wait_for_selector("#robots:not([hidden])")
+        assert page.inner_text("#robots tbody tr:first-child").split()[:5] == [
+            "operator_1",
+            "0.70",
+            "0.050",
+            "0.4",
+            "s",
+        ]
+        page.keyboard.down("ArrowUp")
+        settled(rig, "+x")
+        assert rig.step()[1]
+        page.click("text=Help operator_2: no progress for 12 s")
+        page.wait_for_selector("#name:has-text('operator_2')")
+        page.wait_for_selector("body[data-link=drive]")
+        settled(rig)  # the one it left is its policy's
+        assert not rig.step()[1]
+        other.share({"robots": robots})
+        page.click("text=go there")
+        page.wait_for_selector("#name:has-text('Operator')")
+        page.wait_for_selector("body[data-link=drive]")

@@ -22,8 +22,8 @@ def test_a_person_at_the_page_drives_a_run_and_sees_how_it_goes(build, configure
     async def visit():
         async with Visitor(f"http://127.0.0.1:{port}/?token=token") as visitor:
             await visitor.hold(hands=["+z"])
-            await visitor.until(lambda: visitor.now.get("who") == "human", 60)
-            await visitor.until(lambda: visitor.run.get("values", {}).get("human_seconds", 0) > 0, 60)
+            await visitor.until(lambda: visitor.now.get("who") == "human", 150)
+            await visitor.until(lambda: visitor.run.get("values", {}).get("human_seconds", 0) > 0, 150)
             seen.update(visitor.run["values"], points=visitor.run["points"], timeline=visitor.now["timeline"])
 
     with ThreadPoolExecutor(1) as people:

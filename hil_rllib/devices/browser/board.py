@@ -19,6 +19,7 @@ class Board:
     who: str = ""  # of each step of the episode, the first letter of who acted
     outcomes: deque[str] = field(default_factory=lambda: deque(maxlen=EPISODES))
     values: dict[str, Any] = field(default_factory=dict)
+    robots: list[dict[str, Any]] = field(default_factory=list)  # where one person minds several
     points: list[list[float | None]] = field(default_factory=list)  # env steps, then CURVES
     _every: int = 1  # values taken for one point
     _skipped: int = 0
@@ -36,6 +37,7 @@ class Board:
 
     def take_values(self, values: dict[str, Any]) -> None:
         """The run's newest metrics."""
+        self.robots = values.pop("robots", [])
         self.values = values
         self._skipped += 1
         if self._skipped < self._every or "env_steps" not in values:
@@ -55,4 +57,4 @@ class Board:
 
     def run(self) -> dict[str, Any]:
         """The run, as a page gets it."""
-        return {"type": "run", "values": self.values, "points": self.points}
+        return {"type": "run", "values": self.values, "points": self.points, "robots": self.robots}

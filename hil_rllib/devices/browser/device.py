@@ -48,7 +48,7 @@ class BrowserDevice(TeleopDevice):
     the policy acts in that very step.
 
     bind: address to listen on. port: None takes the first free one of `PORTS`, 0 any. token: None makes one.
-    idle: who acts where no person does, for the page.
+    idle: who acts where no person does, for the page. robot: which of several this one is.
     """
 
     def __init__(
@@ -58,10 +58,12 @@ class BrowserDevice(TeleopDevice):
         port: int | None = None,
         token: str | None = None,
         idle: str = "policy",
+        robot: str | None = None,
     ) -> None:
         if port is not None and not 0 <= port <= 65535:
             raise ValueError(f"port must lie in 0 … 65535; got {port}.")
         self.bind, self.port, self.token, self.idle = bind, port, token or new_token(), idle
+        self.robot = robot
         self.url: str | None = None
         self._mode = "hold"
         self._link: Link | None = None
@@ -89,6 +91,10 @@ class BrowserDevice(TeleopDevice):
     def blocked(self) -> str | None:
         """Why the address cannot be listened on now."""
         return why_not_at(self.bind, self.port)
+
+    @property
+    def presence(self) -> tuple[str | None, str | None]:
+        return self.robot, self.url
 
     @property
     def input_age_s(self) -> float | None:
@@ -142,6 +148,7 @@ class BrowserDevice(TeleopDevice):
             gripper=grips.pop() if len(grips) == 1 else Gripper.HOLD,
             intervening=keys.intervening or pad.intervening,
             end=pad.end,
+            label=pad.label,
         )
 
     def show(self, moment: Moment) -> None:
@@ -222,7 +229,7 @@ class BrowserDevice(TeleopDevice):
             self.port, first = message["port"], self.url is None
             self.url = page_url(self.bind, message["port"], self.token)
             if first:
-                logger.warning("Drive the arm from %s", self.url)
+                logger.warning("Drive %s from %s", self.robot or "the arm", self.url)
                 if not is_loopback(self.bind):
                     logger.warning("Whoever has that address drives it too. It is sent in the clear.")
         elif kind == "failed":
@@ -282,6 +289,7 @@ class BrowserDevice(TeleopDevice):
             "token": self.token,
             "mode": self._mode,
             "idle": self.idle,
+            "robot": self.robot,
             "cameras": self._cameras,
             "arrays": arrays,
             "draw": draw,

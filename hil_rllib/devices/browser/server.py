@@ -158,7 +158,7 @@ class PageServer:
             self._pass_time(now)
             if self._runs != page.run_sent:
                 page.run_sent = self._runs
-                if self.board.values:
+                if self._runs:
                     await page.socket.send_str(json.dumps(self.board.run()))
             due = page.version != self._version or now - page.sent_at >= BEAT_S
             if due and page.stamps and now - page.sent_at > PATIENCE_S:
@@ -180,6 +180,7 @@ class PageServer:
             "type": "hello",
             "mode": hello["mode"],
             "idle": hello["idle"],
+            "robot": hello["robot"],
             "cameras": hello["cameras"] or (["front", "wrist"] if hello["draw"] else []),
             **page_controls(),
         }

@@ -14,9 +14,12 @@ const SVG = "http://www.w3.org/2000/svg";
 const at = (id) => document.getElementById(id);
 let screens = [];
 let idle = "policy";
+let here = null; // which of several robots this page is of
 
 export function showHello(hello) {
   idle = hello.idle;
+  here = hello.robot;
+  at("name").textContent = here ?? "Operator";
   at("idle-name").textContent = idle;
   at("mode").textContent = { hold: "hold to take over", toggle: "press to take over", auto: "move to take over" }[hello.mode];
   at("cameras").replaceChildren(...hello.cameras.map(camera));
@@ -57,7 +60,8 @@ export function showNow(now) {
   at("outcomes").replaceChildren(...now.outcomes.map((end) => element("i", { className: end, title: OUTCOMES[end] })));
 }
 
-export function showRun({ values, points }) {
+export function showRun({ values, points, robots }) {
+  showRobots(robots);
   at("run").hidden = false;
   at("success-rate").textContent = percent(values.success_rate);
   at("intervention-rate").textContent = percent(values.intervention_rate);
@@ -104,6 +108,32 @@ function row({ does, key, pad }) {
   const line = element("tr");
   line.append(element("td", { textContent: does }), element("td", { textContent: key || "any key above" }), element("td", { textContent: pad }));
   return line;
+}
+
+// Going to another robot's page leaves this one to its policy.
+function showRobots(robots) {
+  at("robots").hidden = !robots.length;
+  const rows = robots.map((robot) => {
+    const line = element("tr", { className: `${robot.robot === here ? "here" : ""} ${robot.by_hand ? "hand" : ""}` });
+    const figures = [robot.robot, robot.value?.toFixed(2) ?? "–", robot.disagreement?.toFixed(3) ?? "–", `${robot.stuck_s.toFixed(1)} s`];
+    line.append(...figures.map((text) => element("td", { textContent: text })), element("td"));
+    if (robot.robot !== here && robot.url) line.lastChild.append(element("a", { href: reachable(robot.url), textContent: "go there" }));
+    return line;
+  });
+  document.querySelector("#robots tbody").replaceChildren(...rows);
+  const stuck = robots.find(({ suggested, robot, url }) => suggested && url && robot !== here);
+  at("suggestion").hidden = !stuck;
+  if (stuck) {
+    at("suggestion").href = reachable(stuck.url);
+    at("suggestion").textContent = `Help ${stuck.robot}: no progress for ${stuck.stuck_s.toFixed(0)} s`;
+  }
+}
+
+// By the name that this page was reached by, where the robots' own is of their machine alone.
+function reachable(url) {
+  const address = new URL(url);
+  if (/^(127\.|localhost$|\[::1\]$)/.test(address.hostname)) address.hostname = location.hostname;
+  return address.href;
 }
 
 function showTimeline(who) {
