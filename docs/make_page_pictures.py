@@ -89,7 +89,9 @@ def main() -> None:
                 act(inputs, page)
                 file = HERE / f"page_{name}_{scheme}.png"
                 page.screenshot(path=file)
-                Image.open(file).quantize(256).save(file, optimize=True)  # a third of the size
+                Image.open(file).convert("RGB").quantize(256, kmeans=1).save(
+                    file, optimize=True
+                )  # a third of the size
                 page.context.close()
         browser.close()
     inputs.close()

@@ -269,17 +269,14 @@ class BrowserDevice(TeleopDevice):
         pixels = getattr(env.observation_space, "spaces", {}).get("pixels")
         spaces = {} if pixels is None else pixels.spaces
         self._cameras = list(spaces)
-        draw: dict[str, Any] | None = None
+        draw: list[str] | None = None
         if self._cameras:
             arrays = [(list(spaces[camera].shape), spaces[camera].dtype.str) for camera in self._cameras]
         else:
             state = self._snapshot()
-            arrays = [([state.size], "<f8")] if state.size and base.spec is not None else []
-            draw = (
-                {"id": base.spec.id, "quality": base.spec.kwargs.get("render_quality", "full")}
-                if arrays
-                else None
-            )
+            drawn = type(base).__module__.partition(".")[0] == "envs"  # ours can be drawn from their state
+            arrays = [([state.size], "<f8")] if state.size and drawn else []
+            draw = [type(base).__module__, type(base).__qualname__] if arrays else None
             if not arrays:
                 self._snapshot = lambda: np.zeros(0)
         hello = {

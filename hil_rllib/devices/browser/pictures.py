@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import struct
 from typing import Any
@@ -22,10 +23,10 @@ class Pictures:
     Little endian. Call `message` in one thread only: an OpenGL context belongs to the one that made it.
 
     arrays: shapes and dtypes of what lies in the link's slots: a frame per camera, or the simulator's state.
-    draw: the env's id and quality, where its state has to be drawn.
+    draw: module and name of the env's class, one of `envs`, where its state has to be drawn.
     """
 
-    def __init__(self, arrays: list[tuple[list[int], str]], draw: dict[str, Any] | None) -> None:
+    def __init__(self, arrays: list[tuple[list[int], str]], draw: list[str] | None) -> None:
         self._like = [(tuple(shape), dtype) for shape, dtype in arrays]
         self._draw = draw
         self._base: Any = None
@@ -44,15 +45,12 @@ class Pictures:
 
     def _drawn(self, state: NDArray[np.float64]) -> list[NDArray[np.uint8]]:
         if self._renderer is None:
-            import gymnasium
-
-            import envs  # noqa: F401  # registers the ids, and chooses OpenGL
             from envs.panda import CAMERAS
             from envs.render import CameraRenderer
 
             assert self._draw is not None
-            options = {"render_quality": self._draw["quality"], "disable_env_checker": True}
-            self._base = gymnasium.make(self._draw["id"], **options).unwrapped
+            module, name = self._draw
+            self._base = getattr(importlib.import_module(module), name)()
             self._renderer = CameraRenderer(self._base.model, CAMERAS, DRAWN_PX)
         self._base.set_state(state)
         return list(self._renderer.render(self._base.data).values())

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import logging
 import os
 import select
 import sys
@@ -29,6 +30,8 @@ from hil_rllib.devices.browser.pictures import Pictures
 from hil_rllib.devices.browser.protocol import MAX_BYTES, Allowance, BadMessage, Freshness, parse
 from hil_rllib.devices.browser.seat import Seat
 from hil_rllib.devices.controls import page_controls
+
+logger = logging.getLogger(__name__)
 
 PAGE = Path(__file__).with_name("page")
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -80,7 +83,8 @@ class PageServer:
         self._coder = ThreadPoolExecutor(1, thread_name_prefix="coder")
         self._picture = b""
         self._waiting: tuple[list[Any], float] | None = None  # arrays to be coded next
-        self._coding = False
+        self._coding: asyncio.Future[None] | None = None
+        self._blind = False  # frames cannot be drawn here
         self._step_at, self._runs = time.monotonic(), 0
         self._version = 0  # of what pages show
         self._files = {file.name: file.read_bytes() for file in PAGE.iterdir() if file.suffix in TYPES}
@@ -116,26 +120,25 @@ class PageServer:
             return
         if newest is not None:
             self._step_at = time.monotonic()
-            if newest["slot"] is not None:
+            if newest["slot"] is not None and not self._blind:
                 self._waiting = (self._pictures.fetch(self._link, newest["slot"]), self._step_at)
-                if not self._coding:
-                    task = asyncio.ensure_future(self._code())
-                    task.add_done_callback(lambda done: done.result())
+                if self._coding is None or self._coding.done():
+                    self._coding = asyncio.ensure_future(self._code())
             else:
                 self._wake_all()
 
     async def _code(self) -> None:
         """Code the newest arrays until there are none."""
-        self._coding = True
-        try:
-            while self._waiting is not None:
-                waiting, self._waiting = self._waiting, None
-                if self.pages:
-                    loop = asyncio.get_running_loop()
+        while self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            if self.pages:
+                loop = asyncio.get_running_loop()
+                try:
                     self._picture = await loop.run_in_executor(self._coder, self._pictures.message, *waiting)
-                    self._wake_all()
-        finally:
-            self._coding = False
+                except Exception:  # no OpenGL, say: the rest of the page goes on
+                    logger.exception("The page's cameras cannot be drawn.")
+                    self._blind = True
+                self._wake_all()
 
     def _wake_all(self) -> None:
         self._version += 1
