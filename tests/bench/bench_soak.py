@@ -80,7 +80,7 @@ def sit(port: int, report: Any) -> None:
 def memory() -> dict[str, float]:
     """[MiB] of the operator's runner and of its page's server."""
     for process in psutil.Process().children(recursive=True):
-        if any("hil_rllib.devices.browser.server" in part for part in process.cmdline()):
+        if any("hil_rllib.devices.browser.process" in part for part in process.cmdline()):
             pair = {"operator's runner": process.parent(), "page's server": process}
             return {name: each.memory_info().rss / 2**20 for name, each in pair.items() if each is not None}
     raise RuntimeError("no page is served")

@@ -5,9 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import math
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +18,7 @@ from hil_rllib.devices.base import DeviceUnavailable, Moment, TeleopDevice
 from hil_rllib.devices.browser.access import new_token
 from hil_rllib.devices.browser.address import PORTS, is_loopback, page_url, why_not_at
 from hil_rllib.devices.browser.link import Link, LinkClosed
+from hil_rllib.devices.browser.process import launch
 from hil_rllib.devices.controls import GRIPPER, MOTION
 from hil_rllib.devices.held import Held
 from hil_rllib.devices.mode import InterventionMode
@@ -29,13 +28,6 @@ logger = logging.getLogger(__name__)
 DEAD_MAN_S = 0.3  # [s] without input after which nobody counts as there; a page sends 25 a second
 START_S = 20.0  # [s] for the server to come up before the first step; it takes one, more when busy
 _MOVES = frozenset({f"{sign}{axis}" for axis in MOTION for sign in "+-"} | set(GRIPPER))
-# The runner's real-time priority is not for its server: it is laid down before anything is imported.
-_LAUNCH = (
-    "import os, runpy; "
-    "hasattr(os, 'sched_setscheduler') and os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0)); "
-    "os.setpriority(os.PRIO_PROCESS, 0, max(0, os.getpriority(os.PRIO_PROCESS, 0))); "
-    "runpy.run_module('hil_rllib.devices.browser.server', run_name='__main__', alter_sys=True)"
-)
 
 
 class BrowserDevice(TeleopDevice):
@@ -115,18 +107,7 @@ class BrowserDevice(TeleopDevice):
             raise DeviceUnavailable(reason)
         self.close()
         hello, array_bytes = self._hello(env)
-        self._link, descriptors = Link.pair(array_bytes)
-        try:
-            self._server = subprocess.Popen(
-                [sys.executable, "-c", _LAUNCH, *map(str, descriptors)],
-                pass_fds=descriptors,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C in a terminal is for the runner; the server follows it
-            )
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
+        self._link, self._server = launch(array_bytes)
         self._forget_input()
         self._link.send(hello)
         if self.url is None:

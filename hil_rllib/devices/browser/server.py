@@ -12,9 +12,6 @@ import contextlib
 import itertools
 import json
 import logging
-import os
-import select
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +20,6 @@ from typing import Any
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from hil_rllib.devices.browser.access import Access, same_origin
-from hil_rllib.devices.browser.address import listening_socket
 from hil_rllib.devices.browser.board import Board
 from hil_rllib.devices.browser.link import Link, LinkClosed
 from hil_rllib.devices.browser.pictures import Pictures
@@ -316,38 +312,3 @@ class PageServer:
 
 async def _secure(request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(HEADERS)
-
-
-async def serve(link: Link, hello: dict[str, Any]) -> None:
-    """Until the runner is gone."""
-    try:
-        listener = listening_socket(hello["bind"], hello["ports"])
-    except OSError as error:
-        reason = f"The page cannot be served at {hello['bind']}: {error.strerror or error}."
-        link.send({"kind": "failed", "reason": reason})
-        return
-    port = listener.getsockname()[1]
-    server = PageServer(link, hello, port)
-    runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=0.5)
-    await runner.setup()
-    await web.SockSite(runner, listener).start()
-    server.listen()
-    link.send({"kind": "ready", "port": port})
-    await server.closed.wait()
-
-
-def main(argv: list[str]) -> int:
-    """argv: the two descriptors of `Link.pair`. The first message says what to serve, and where."""
-    link = Link.of((int(argv[0]), int(argv[1])))
-    select.select([link.channel], [], [])
-    try:
-        hello = next(link.receive())
-        asyncio.run(serve(link, hello))
-    except (LinkClosed, KeyboardInterrupt):
-        pass  # the runner is gone, and with it whoever would care
-    # Not through Python's own end: it would wait for a frame that is being drawn.
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
