@@ -86,7 +86,9 @@ def run(plan: Plan, folder: Path, source: str, *, resume: bool) -> list[Row]:
     hook = {"worker_process_setup_hook": "hil_rllib.logs.quiet_worker"}
     common: dict[str, Any] = {"logging_level": "ERROR", "runtime_env": hook}
     if "RAY_ADDRESS" not in os.environ:
-        common |= {"num_cpus": max(len(os.sched_getaffinity(0)), plan.sweep.cpus), "include_dashboard": False}
+        # "local": without it Ray joins whichever cluster it finds on this machine.
+        cpus = max(len(os.sched_getaffinity(0)), plan.sweep.cpus)
+        common |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
     ray.init(**common)
     try:
         library = ray.remote(num_cpus=0)(DemoLibrary).options(name=LIBRARY).remote()
