@@ -80,7 +80,9 @@ def outcome(job: Job, run: RunCurves, record: dict[str, Any]) -> Outcome:
     curve, demo_s = run.evaluations, float(record["demo_seconds"])
     offline = run.clock == "updates"  # no robot moves: all at env step 0
     steps = np.zeros_like(curve.steps) if offline else curve.steps
-    human_s = demo_s + (np.zeros_like(steps) if offline else run.scalars["hil/human_seconds"].at(steps))
+    helped = run.scalars["hil/human_seconds"]
+    # From nothing at step 0, which is before the first report.
+    human_s = demo_s + np.interp(steps, [0.0, *helped.steps], [0.0, *helped.values])
     reports = run.scalars["hil/env_steps"].wall
     wall_s = elapsed(curve.wall, record["started"], reports)
 
@@ -97,7 +99,7 @@ def outcome(job: Job, run: RunCurves, record: dict[str, Any]) -> Outcome:
         last_success=float(curve.success[-1]),
         env_steps=int(run.scalars["hil/env_steps"].values[-1]),
         wall_s=float(elapsed(np.array([record["finished"]]), record["started"], reports)[0]),
-        human_s=demo_s + float(run.scalars["hil/human_seconds"].values[-1]),
+        human_s=demo_s + float(helped.values[-1]),
         demo_s=demo_s,
         commit=record["commit"],
         machine=record["machine"],
@@ -167,7 +169,8 @@ def cells(results: Sequence[Result]) -> list[str]:
     texts.append(spread([r.env_steps for r in results]))
     last = [r.last_success for r in results]
     low, high = bootstrap(last)
-    return [*texts, f"{iqm(last):.0%} ({low:.0%} … {high:.0%})"]
+    interval = f" ({low:.0%} … {high:.0%})" if len(last) > 1 else ""  # of one seed it would say nothing
+    return [*texts, f"{iqm(last):.0%}{interval}"]
 
 
 def spread(values: Sequence[float], digits: int = 0) -> str:
