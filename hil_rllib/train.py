@@ -169,12 +169,14 @@ def check_ingredients(config: Config, run_dir: Path, resumed: bool = False) -> C
 
 def check_operator(config: Config) -> None:
     """Raises where an input device cannot be used: unknown, not here, or with a bad map of its buttons."""
-    for seat, device in enumerate(config.operator.devices):
-        check_device(device, **device_options(config, seat))
-        if "RAY_ADDRESS" not in os.environ:  # in a cluster the operator may sit at another machine
-            check_present(device, **device_options(config, seat))
+    devices = [(device, device_options(config, seat)) for seat, device in enumerate(config.operator.devices)]
+    for device, options in devices:
+        check_device(device, **options)
     if config.operator.controller_config is not None:
         load_maps(config.operator.controller_config)
+    if "RAY_ADDRESS" not in os.environ:  # in a cluster the operator may sit at another machine
+        for device, options in devices:
+            check_present(device, **options)
 
 
 def train(

@@ -7,6 +7,7 @@ Recovery times go to the log: `pytest tests/sac/test_faults.py -o log_cli=true -
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import time
@@ -14,12 +15,15 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import ray
 import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
+from hil_rllib.collect.intervention import InterventionConnector
+from hil_rllib.contract import IS_INTERVENTION
 from hil_rllib.data.replay import Fragment
 from hil_rllib.sac import config as sac_config
 
@@ -170,3 +174,72 @@ def test_an_evaluation_that_is_lost_is_made_again(training):
     evaluations = training.algorithm.evaluations
     seconds = training.go_on(lambda: "success" in evaluations.latest)
     logger.info("evaluator killed: evaluated after %.1f s", seconds)
+
+
+def test_a_device_that_raises_gives_the_arm_to_the_policy_and_comes_back(training):
+    def break_device(runner):
+        (connector,) = [c for c in runner._module_to_env.connectors if isinstance(c, InterventionConnector)]
+        device = connector._guard.device
+        start, refusals = type(device).start, iter(range(2))
+
+        def read():
+            raise OSError("unplugged")
+
+        def start_if_there(env):
+            if next(refusals, None) is not None:
+                raise OSError("not there")
+            del device.read, device.start
+            start(device, env)
+
+        device.read, device.start = read, start_if_there
+
+    training.on("operator", break_device)
+    since = len(training.arrived)
+
+    def human():
+        return [f.steps[IS_INTERVENTION].any() for g, f in training.arrived[since:] if g == "operator"]
+
+    before = 10  # fragments that were under way, at most
+    training.go_on(lambda: len(human()) >= before + 10)
+    assert not any(human()[before:])  # nobody took over
+    seconds = training.go_on(lambda: any(human()[before:]))
+    logger.info("device lost: it had gone for three tries, 2 s apart; back %.1f s later", seconds)
+    training.check_counts()
+
+
+def test_a_policy_that_gives_nan_holds_the_arm_still_until_it_has_new_weights(training):
+    def break_policy(runner):
+        runner.kept, runner._env_runner_state_server = runner._env_runner_state_server, None
+        with torch.no_grad():
+            for parameter in runner.module.parameters():
+                parameter.fill_(math.nan)
+
+    def mend_policy(runner):
+        runner._env_runner_state_server = runner.kept
+
+    def moves():
+        return [f.steps[Columns.ACTIONS].any() for g, f in training.arrived if g == "autonomous"][-1]
+
+    stats = training.algorithm.stats
+    training.on("autonomous", break_policy)
+    training.go_on(lambda: stats.held_commands > 0 and not moves())
+    training.on("autonomous", mend_policy)
+    training.go_on(moves)
+    assert all(np.isfinite(f.steps[Columns.ACTIONS]).all() for _, f in training.arrived)
+    training.check_counts()
+
+
+def test_updates_on_nan_are_skipped_and_counted_and_learning_goes_on_after(training):
+    algorithm, rewards = training.algorithm, training.algorithm.online.steps[Columns.REWARDS]
+    training.go_on(lambda: algorithm._owed() < 1)
+    kept, weights, skipped = rewards.copy(), training.weights(), algorithm.skips.total
+    rewards[:] = np.nan
+    training.go_on(lambda: algorithm.skips.total >= skipped + 4)
+    unchanged = training.weights()
+    assert all(torch.equal(weights[name], value) for name, value in unchanged.items())
+    broken = np.isnan(rewards)
+    rewards[broken] = kept[broken]
+    training.go_on(lambda: algorithm.skips.in_row == 0)
+    assert any(not torch.equal(weights[name], value) for name, value in training.weights().items())
+    assert all(torch.isfinite(value).all() for value in training.weights().values())
+    training.check_counts()
