@@ -69,7 +69,7 @@ def start(surroundings):
             process.wait()
 
 
-def wait_for_results(run_dir: Path, process: subprocess.Popen[str], seconds: float = 800) -> None:
+def wait_for_results(run_dir: Path, process: subprocess.Popen[str], seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not any(file.stat().st_size for file in run_dir.glob("trial*/result.json")):
         assert process.poll() is None, process.communicate()[0]
@@ -77,11 +77,11 @@ def wait_for_results(run_dir: Path, process: subprocess.Popen[str], seconds: flo
         time.sleep(0.2)
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(500)
 def test_losses_that_stay_nan_end_the_run_with_the_batch_and_a_good_checkpoint(start, tmp_path):
     run_dir = tmp_path / "run"
     process = start(["-c", POISONED], run_dir, "sac.skip_limit=7", "stop.env_steps=100000")
-    output, _ = process.communicate(timeout=800)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == train.DIVERGED, output
     assert "Traceback" not in output
     (error,) = [line for line in output.splitlines() if line.startswith("error: ")]
@@ -95,12 +95,12 @@ def test_losses_that_stay_nan_end_the_run_with_the_batch_and_a_good_checkpoint(s
     assert last["hil"]["skipped_updates"] in (7, 8)  # a block is two updates
     checkpoint = newest_checkpoint(run_dir)
     assert checkpoint is not None
-    weights = pickle.loads(next(checkpoint.rglob("rl_module/**/module_state.pkl")).read_bytes())
+    weights = pickle.loads(next(checkpoint.rglob("default_policy/module_state.pkl")).read_bytes())
     assert weights
     assert all(np.isfinite(value).all() for value in weights.values())
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(500)
 def test_sigterm_amid_a_persons_episode_leaves_a_checkpoint_and_nobody_else_gets_in_meanwhile(
     start, surroundings, tmp_path
 ):
@@ -112,13 +112,13 @@ def test_sigterm_amid_a_persons_episode_leaves_a_checkpoint_and_nobody_else_gets
     for arguments in ([], ["--resume"]):
         second = subprocess.run(
             [sys.executable, "-m", "hil_rllib.train", str(SMOKE), f"run.dir={run_dir}", *arguments],
-            env=surroundings, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False,
+            env=surroundings, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False,
         )  # fmt: skip
         assert second.returncode == 2
         assert f"process {process.pid} on " in second.stderr, second.stderr
 
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=600)
+    output, _ = process.communicate(timeout=200)
     assert process.returncode == 143, output
     assert "Traceback" not in output
     summary = json.loads((run_dir / "summary.json").read_text())

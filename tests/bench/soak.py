@@ -98,7 +98,7 @@ def sample(run: psutil.Process, seen: dict[int, Process], now: float) -> None:
 
 
 def results(run_dir: Path) -> dict[str, np.ndarray]:
-    """The run's reports so far: time [s], steps, updates, and how full the rings are."""
+    """The run's reports: time [s since 1970], steps, updates, and how full the rings are."""
     files = sorted(run_dir.glob("trial*/result.json"))
     rows = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     hil = [row["hil"] for row in rows]
@@ -134,7 +134,7 @@ def verdict(processes: list[Process], rates: dict[str, np.ndarray], full_at: flo
                 lines.append(
                     (f"{process.name:24} {what} {counts[0]} -> {counts[1]}", counts[1] - counts[0] <= 2)
                 )
-    since = rates["time"] - rates["time"][0]
+    since = rates["time"]
     for name in ("env_steps", "updates"):
         halves = [(since >= full_at) & (since < middle), since >= middle]
         speeds = [
@@ -164,7 +164,7 @@ def draw(processes: list[Process], rates: dict[str, np.ndarray], full_at: float,
             axis.plot(np.array(process.at) / 60, getattr(process, values), label=process.name)
         axis.set_ylabel(title)
     axes[0].legend(fontsize=7, ncols=3)
-    minutes = (rates["time"] - rates["time"][0]) / 60
+    minutes = rates["time"] / 60
     for name in ("env_steps", "updates"):
         if len(minutes) > 20:
             window = 10
@@ -222,13 +222,17 @@ def main() -> int:
         for pid, p in seen.items():
             for row in zip(p.at, p.uss_mb, p.handles, p.threads, strict=True):
                 rows.writerow([pid, p.name, *(round(value, 2) for value in row)])
+    if not any(file.stat().st_size for file in run_dir.glob("trial*/result.json")):
+        print(f"The run ended with status {status} before its first report: see {args.out / 'train.log'}")
+        return 1
     rates = results(run_dir)
+    rates["time"] -= started
     with open(args.out / "rates.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([list(rates), *zip(*rates.values(), strict=True)])
     full = (rates["online_ring"] >= 0.99 * rates["online_ring"].max()) & (
         rates["demo_ring"] >= 0.97 * rates["demo_ring"].max()
     )
-    full_at = float(rates["time"][np.argmax(full)] - started) if full.any() else 0.0
+    full_at = float(rates["time"][np.argmax(full)]) if full.any() else 0.0
     draw(processes, rates, full_at, args.out / "soak.png")
     lines = verdict(processes, rates, full_at)
     print(

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 GROUPS = ("operator", "autonomous")
 WARM_UP, UTD = 30, 0.05  # so few updates that the learner keeps up and no runner is held back
-PATIENCE_S = 400.0  # a busy machine; what it takes on an idle one is in docs/faults.md
+PATIENCE_S = 200.0  # a busy machine; about the start of a process on an idle one
 CONFIG = (
     "run.mode=async",
     f"sac.learning_starts={WARM_UP}",
