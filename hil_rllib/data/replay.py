@@ -154,18 +154,10 @@ class Ring:
         batch = {Columns.OBS: nested_map(like, self.obs), Columns.NEXT_OBS: nested_map(like, self.obs)}
         return batch | nested_map(like, self.steps)
 
-    def is_start(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether each of the lifetime rows begins a transition."""
-        queue = self._starts[(self._head + np.arange(self._count)) % self.capacity]
-        return np.isin(rows, queue, assume_unique=True)
-
-    def restore(self, rows_written: int, is_start: NDArray[np.bool_]) -> None:
-        """Take over columns that were filled from disk. is_start: (capacity,), by position in the ring."""
-        lifetime = np.arange(max(0, rows_written - self.capacity), rows_written)
-        starts = lifetime[is_start[lifetime % self.capacity]]
-        self.rows_written, self._head, self._count = rows_written, 0, len(starts)
-        self._starts[: len(starts)] = starts
-        self._open = None  # runners begin new episodes after a restore
+    def clear(self) -> None:
+        """Forget everything."""
+        self.rows_written = self._head = self._count = 0
+        self._open = None
 
     def _write(self, columns: Nested, values: Nested, first: int) -> None:
         for name, column in columns.items():

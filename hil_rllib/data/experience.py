@@ -1,0 +1,295 @@
+"""Everything a run has lived through: both rings in memory, and the journals on disk they are rebuilt from.
+
+One record is one fragment as it arrived, or the word on a person's episode that was held back until its end.
+Whoever acted, a fragment is safe on disk within a second; `on_disk` tells up to where.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hil_rllib.data.journal import Journal
+from hil_rllib.data.journal_format import Damage, Record
+from hil_rllib.data.replay import Fragment, Nested, Ring, nested_map
+
+logger = logging.getLogger(__name__)
+
+# add: to the rings at once. hold: wait for the episode's end, which is keep or drop. online: as add, but what a
+# person did in it is in the demo ring already. demo: a demonstration or an intervention, in the demo journal.
+# begin: the demonstrations are complete.
+Kind = Literal["add", "hold", "keep", "drop", "online", "demo", "begin"]
+OWNER_WAIT_S = 20.0  # [s] for the process that had the journals to end: a killed driver's outlives it a little
+
+
+@dataclass
+class _Track:
+    """A ring with its journal. needed: (ring's rows after it was added, record) of what the ring holds."""
+
+    ring: Ring
+    journal: Journal
+    needed: deque[tuple[int, int]] = field(default_factory=deque)
+
+    def add(self, number: int, fragment: Fragment) -> None:
+        self.ring.add(fragment)
+        self.needed.append((self.ring.rows_written, number))
+        oldest = self.ring.rows_written - self.ring.capacity
+        while self.needed[0][0] <= oldest:
+            self.needed.popleft()
+
+
+class Experience:
+    """The online and the demo ring, kept on disk.
+
+    env_steps: stored in the online ring, in the run's lifetime. note: small plain values of the caller's, as of
+    the last record: each record carries them, so that a resumed run has those of the last one on disk.
+    """
+
+    def __init__(self, online: Ring, demo: Ring, folder: Path) -> None:
+        self.folder = folder
+        self.env_steps = 0
+        self.note: dict[str, Any] = {}
+        self._online = _Track(online, Journal(folder, "online"))
+        self._demo = _Track(demo, Journal(folder, "demo"))
+        self._held: dict[str, list[tuple[int, Fragment]]] = {}
+        self._unsafe: deque[tuple[int, dict[str, Any]]] = deque()  # record, what will be on disk with it
+        self._on_disk: dict[str, Any] = {"env_steps": 0}
+        self._owned: BinaryIO | None = None
+
+    # -- storing -----------------------------------------------------------------------------------
+
+    def add_demo(self, fragment: Fragment) -> None:
+        """A demonstration, or what a person did: to the demo ring."""
+        self._demo.add(self._demo.journal.records, fragment)
+        self._demo.journal.append(_meta("demo", fragment), _arrays(fragment))
+
+    def begin(self) -> None:
+        """The demonstrations are complete; without this word a resumed run reads them anew."""
+        self._demo.journal.append({"kind": "begin"}, {})
+
+    def add(self, fragment: Fragment, note: Mapping[str, Any], kind: Kind = "add") -> None:
+        """A fragment: all of it to the online ring, what a person did to the demo ring too."""
+        self._record(kind, fragment.episode_id, fragment, note)
+
+    def hold(self, fragment: Fragment, note: Mapping[str, Any]) -> None:
+        """A fragment of a person's unfinished episode: safe on disk, in no ring before `end`."""
+        self._record("hold", fragment.episode_id, fragment, note)
+
+    def end(self, episode_id: str, note: Mapping[str, Any], *, kept: bool) -> None:
+        """The held episode is over; unless kept it reaches no ring."""
+        self._record("keep" if kept else "drop", episode_id, None, note)
+
+    def _record(
+        self, kind: Kind, episode_id: str, fragment: Fragment | None, note: Mapping[str, Any]
+    ) -> None:
+        if fragment is not None and not len(fragment):
+            return
+        self.note = dict(note)
+        journal = self._online.journal
+        for intervention in self._take(journal.records, kind, episode_id, fragment):
+            self.add_demo(intervention)
+        state = {"env_steps": self.env_steps, "note": self.note}
+        meta = _meta(kind, fragment) if fragment is not None else {"kind": kind, "episode": episode_id}
+        number = journal.append(meta | state, _arrays(fragment) if fragment is not None else {})
+        self._unsafe.append((number, {"env_steps": self.env_steps, **self.note}))
+
+    def _take(
+        self, number: int, kind: Kind, episode_id: str, fragment: Fragment | None
+    ) -> list[Fragment]:
+        """Do to the online ring what the record says; returns a person's stretches of what was added."""
+        added: list[tuple[int, Fragment]] = []
+        if kind in ("add", "online") and fragment is not None:
+            added = [(number, fragment)]
+        elif kind == "hold" and fragment is not None:
+            self._held.setdefault(episode_id, []).append((number, fragment))
+        elif kind == "keep":
+            added = self._held.pop(episode_id, [])
+        elif kind == "drop":
+            self._held.pop(episode_id, None)
+        for of, part in added:
+            self._online.add(of, part)
+            self.env_steps += len(part)
+        return [] if kind == "online" else [stretch for _, part in added for stretch in part.interventions()]
+
+    @property
+    def on_disk(self) -> dict[str, Any]:
+        """`env_steps` and the note as they would come back if the machine lost power now."""
+        while self._unsafe and self._unsafe[0][0] < self._online.journal.safe:
+            self._on_disk = self._unsafe.popleft()[1]
+        return self._on_disk
+
+    # -- checkpoints -------------------------------------------------------------------------------
+
+    def request_sync(self) -> None:
+        for track in self._tracks.values():
+            track.journal.request_sync()
+
+    def cursor(self) -> dict[str, dict[str, int]]:
+        """Where the journals are, once all of it is safe on disk; `recover` goes back there.
+
+        records: how many there are; needed: the first one that the ring still holds something of.
+        """
+        cursor = {}
+        for name, track in self._tracks.items():
+            track.journal.wait_safe()
+            held = [number for parts in self._held.values() for number, _ in parts] if name == "online" else []
+            numbers = [track.journal.records, *held, *(number for _, number in track.needed)]
+            cursor[name] = {"records": track.journal.records, "needed": min(numbers)}
+        return cursor
+
+    def forget(self, cursor: Mapping[str, Mapping[str, int]]) -> None:
+        """Let the files go that neither this cursor nor a later one needs."""
+        for name, track in self._tracks.items():
+            track.journal.forget(cursor[name]["needed"])
+
+    # -- coming back -------------------------------------------------------------------------------
+
+    def claim(self, wait_s: float = OWNER_WAIT_S) -> None:
+        """Become the only process that writes here. Raises OSError naming the one that does not end."""
+        if self._owned is not None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = (self.folder / "owner").open("a+b")
+        deadline = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() >= deadline:
+                    lock.seek(0)
+                    owner = lock.read().decode() or "another process"
+                    raise OSError(f"{self.folder} is being written by {owner}. Stop that run first.") from error
+                time.sleep(0.1)
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {os.uname().nodename}".encode())
+        lock.flush()
+        self._owned = lock
+
+    def is_empty(self) -> bool:
+        return not any(track.journal.segments() for track in self._tracks.values())
+
+    def recover(self, cursor: Mapping[str, Mapping[str, int]] | None = None, *, exact: bool) -> bool:
+        """Fill the rings from disk and go on writing after what is there.
+
+        exact: as they were at `cursor`, the rest is cut off. Otherwise everything on disk, each fragment once;
+        of an episode that was held back and never ended all that is there counts as kept. What is damaged is
+        left out and reported. Returns whether the demonstrations are complete or were left out long ago.
+        """
+        self.claim()
+        self._close_journals()
+        begun, known, missing = False, set[tuple[str, int]](), list[Fragment]()
+        for track in self._tracks.values():
+            track.ring.clear()
+            track.needed.clear()
+        self._held, self._unsafe, self.env_steps = {}, deque(), 0
+
+        def take_demo(record: Record) -> None:
+            nonlocal begun
+            if record.meta["kind"] == "begin":
+                begun = True
+                return
+            fragment = _fragment(record)
+            self._demo.add(record.number, fragment)
+            known.add((fragment.episode_id, fragment.first_step))
+
+        def take_online(record: Record) -> None:
+            # A crash may fall between the two journals: the last interventions are in the online one alone.
+            kind, episode = record.meta["kind"], record.meta["episode"]
+            fragment = _fragment(record, copied=kind == "hold") if record.arrays else None
+            for stretch in self._take(record.number, kind, episode, fragment):
+                if (stretch.episode_id, stretch.first_step) in known:
+                    missing.clear()
+                else:
+                    missing.append(_copied(stretch))
+            self.env_steps, self.note = record.meta["env_steps"], record.meta["note"]
+
+        takers: dict[str, Callable[[Record], None]] = {"demo": take_demo, "online": take_online}
+        for name, take in takers.items():
+            at = cursor[name] if cursor else {"needed": 0, "records": 0}
+            start = at["needed"] if cursor and exact else 0
+            damages = self._tracks[name].journal.recover(
+                take, start=start, stop=at["records"] if exact else None
+            )
+            _report(damages)
+            if exact and cursor and self._tracks[name].journal.records < at["records"]:
+                raise ValueError(
+                    f"{self.folder}: the checkpoint saw {at['records']} records of the {name} ring, "
+                    f"{self._tracks[name].journal.records} are there. Resume from an older checkpoint."
+                )
+        for stretch in missing:
+            self.add_demo(stretch)
+        for episode_id in list(self._held):
+            self.end(episode_id, self.note, kept=True)
+        self._on_disk = {"env_steps": self.env_steps, **self.note}
+        return begun or cursor is not None
+
+    def clear(self) -> None:
+        """Remove what is on disk: it was not complete, and a run begins anew."""
+        self._close_journals()
+        self.recover(exact=True)
+
+    def close(self) -> None:
+        self._close_journals()
+        if self._owned is not None:
+            self._owned.close()
+            self._owned = None
+
+    @property
+    def _tracks(self) -> dict[str, _Track]:
+        return {"online": self._online, "demo": self._demo}
+
+    def _close_journals(self) -> None:
+        for track in self._tracks.values():
+            track.journal.close()
+
+
+def _meta(kind: Kind, fragment: Fragment) -> dict[str, Any]:
+    return {"kind": kind, "episode": fragment.episode_id, "first_step": fragment.first_step}
+
+
+def _arrays(fragment: Fragment) -> dict[str, NDArray[Any]]:
+    return _flat({"obs": fragment.obs, "steps": fragment.steps})
+
+
+def _fragment(record: Record, copied: bool = False) -> Fragment:
+    columns: dict[str, Nested] = {}
+    for key, array in record.arrays.items():
+        *path, name = key.split("/")
+        inner = columns
+        for part in path:
+            inner = inner.setdefault(part, {})
+        inner[name] = array
+    fragment = Fragment(
+        record.meta["episode"], record.meta["first_step"], columns["obs"], columns["steps"]
+    )
+    return _copied(fragment) if copied else fragment
+
+
+def _copied(fragment: Fragment) -> Fragment:
+    """A fragment that does not keep the file it was read from open."""
+    obs, steps = nested_map(np.array, fragment.obs), nested_map(np.array, fragment.steps)
+    return Fragment(fragment.episode_id, fragment.first_step, obs, steps)
+
+
+def _flat(columns: Nested, prefix: str = "") -> dict[str, NDArray[Any]]:
+    flat: dict[str, NDArray[Any]] = {}
+    for name, column in columns.items():
+        key = f"{prefix}{name}"
+        flat |= _flat(column, f"{key}/") if isinstance(column, dict) else {key: column}
+    return flat
+
+
+def _report(damages: list[Damage]) -> None:
+    for damage in damages:
+        logger.warning("%s", damage)
