@@ -51,6 +51,13 @@ class PickCubeExpert:
         self._phase = _Phase.ABOVE
         self._grasped = 0
 
+    def get_state(self) -> tuple[str, int]:
+        """Where it is in the task; its random state is the caller's."""
+        return self._phase.name, self._grasped
+
+    def set_state(self, state: tuple[str, int]) -> None:
+        self._phase, self._grasped = _Phase[state[0]], state[1]
+
     def action(self) -> NDArray[np.float32]:
         """float32 (4,) for the environment's present state: motion in [-1, 1], gripper 0, 1 or 2."""
         tcp, cube = self._env.tcp_pos, self._env.block_pos

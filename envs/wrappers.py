@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -27,6 +27,8 @@ class EEActionWrapper(_Wrapper):
     turn in [-1, 1] about world x, y, z (`use_orientation`); gripper in [0, 2]: 0 opens, 1 holds, 2 closes
     (`use_gripper`). So (3,), (4,), (6,) or (7,). What is not asked for holds still.
     """
+
+    STATE: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -78,6 +80,8 @@ class GripperPenaltyWrapper(_Wrapper):
     The reward stays as it is. Wraps the 7-D environment: it reads the last action entry in [-1, 1].
     """
 
+    STATE: ClassVar[tuple[str, ...]] = ()
+
     def __init__(
         self, env: gymnasium.Env[dict[str, Any], NDArray[np.float32]], penalty: float = GRIPPER_PENALTY
     ) -> None:
@@ -97,6 +101,8 @@ class GripperPenaltyWrapper(_Wrapper):
 
 class ResetDelayWrapper(_Wrapper):
     """Waits `delay_seconds` before each reset, and only there: time to look, and to take the device."""
+
+    STATE: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self, env: gymnasium.Env[dict[str, Any], NDArray[np.float32]], delay_seconds: float = 1.0

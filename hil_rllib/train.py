@@ -80,7 +80,7 @@ def run(args: argparse.Namespace, signals: StopSignals) -> int:
         except INPUT_ERRORS as error:
             report(error)
             return 2
-        return train(ready, run_dir, checkpoint, started, signals)
+        return train(ready, run_dir, checkpoint, started, signals, resume=args.resume)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -104,8 +104,11 @@ def check_begun(run_dir: Path, resume: bool) -> None:
         raise ConfigError(f"{run_dir} already holds a run. Continue it with --resume, or say run.dir=PATH.")
 
 
-def checkpoint_to_resume(run_dir: Path, config: Config) -> Path:
-    """The run's newest checkpoint. Raises ConfigError where there is none, or one of another config."""
+def checkpoint_to_resume(run_dir: Path, config: Config) -> Path | None:
+    """The run's newest checkpoint; None where it was killed before the first one, with experience on disk.
+
+    Raises ConfigError where there is nothing to go on from, or only from another config.
+    """
     differences = config_differences(load_config(run_dir / CONFIG_FILE), config)
     if differences:
         raise ConfigError(
@@ -113,7 +116,7 @@ def checkpoint_to_resume(run_dir: Path, config: Config) -> Path:
             "Give the values it was begun with, or a new run.dir."
         )
     checkpoint = newest_checkpoint(run_dir)
-    if checkpoint is None:
+    if checkpoint is None and not list((run_dir / "replay").glob("*.journal")):
         raise ConfigError(f"--resume: {run_dir} has no checkpoint yet. Remove the folder and begin again.")
     return checkpoint
 
@@ -180,7 +183,13 @@ def check_operator(config: Config) -> None:
 
 
 def train(
-    config: Config, run_dir: Path, checkpoint: Path | None, started: float, signals: StopSignals
+    config: Config,
+    run_dir: Path,
+    checkpoint: Path | None,
+    started: float,
+    signals: StopSignals,
+    *,
+    resume: bool = False,
 ) -> int:
     """Run the experiment under Ray Tune; TensorBoard files, checkpoints and summary land in run_dir."""
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # our progress line, not Tune's table
@@ -188,6 +197,7 @@ def train(
     start_ray(config)
     algorithm = ALGORITHMS[config.run.algorithm].from_config(config)
     algorithm.restore_from = str(checkpoint) if checkpoint else None
+    algorithm.resume = resume
 
     # A folder per session, so that none overwrites another's checkpoints; their curves join at the env step.
     sessions = len(list(run_dir.glob(f"{TRIAL}*")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -75,6 +75,8 @@ class ClassifierRewardWrapper(gymnasium.Wrapper):
 
     newest: asked at each reset for a newer state of the classifier, or None; must not block.
     """
+
+    STATE: ClassVar[tuple[str, ...]] = ("_in_row",)
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
 from hil_rllib.collect.news import NewsPoster, NewsServer, reader_for
 from hil_rllib.collect.runners import Greet, Greeting, RunnerGroup
+from hil_rllib.collect.snapshot import begin_apart
 
 RESEED = 7919  # between a runner's seeds before and after a restart: more than there are runners
 
@@ -98,6 +99,7 @@ class Collector:
         self.post = NewsPoster(self._server)  # for those who look at the run from a runner
         self.groups = make_groups(self._greeting)
         self._running: dict[tuple[str, int], set[str]] = defaultdict(set)  # each runner's episodes
+        self.continued: tuple[int, int] | None = None  # for `begin_apart`, in a run that goes on
 
     def collect(self, *, hold_back: bool) -> Iterator[tuple[Group, list[SingleAgentEpisode], Any]]:
         """(group, episode fragments, metrics) of every finished request.
@@ -107,9 +109,7 @@ class Collector:
         for group in self.groups:
             group.runners.welcome()
             if self._lockstep:
-                while group.runners.alive < len(group.runners):
-                    time.sleep(0.02)
-                    group.runners.welcome()
+                self.await_all()
                 results = iter(group.runners.results_of_all(_sample))
             else:
                 results = self._fetched(group, hold_back)
@@ -118,6 +118,13 @@ class Collector:
                 for episode in episodes:
                     (running.discard if episode.is_done else running.add)(str(episode.id_))
                 yield group, episodes, metrics
+
+    def await_all(self) -> None:
+        """Return once every runner is in service. Raises RunnerError where one cannot be made."""
+        for group in self.groups:
+            while group.runners.alive < len(group.runners):
+                time.sleep(0.02)
+                group.runners.welcome()
 
     def cut_off(self) -> list[str]:
         """Ids of episodes that will not go on, since last asked: their runners were lost."""
@@ -144,7 +151,7 @@ class Collector:
 
     def _greeting(self, starts: int) -> Greeting:
         """What a runner is told when it has started. starts: how often it had before."""
-        server, lockstep = self._server, self._lockstep
+        server, lockstep, continued = self._server, self._lockstep, self.continued
 
         def greet(runner: EnvRunner) -> str:
             runner._env_runner_state_server = (
@@ -152,6 +159,8 @@ class Collector:
             )
             # A runner cut off and found again alive: some of its episode was lost on the way.
             runner._needs_initial_reset = True
+            if continued is not None:
+                begin_apart(runner, *continued)
             if starts and runner._seed is not None:  # not the episodes it began with once more
                 runner._seed += RESEED * starts
                 torch.manual_seed(runner._seed)

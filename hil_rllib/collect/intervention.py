@@ -91,6 +91,22 @@ class InterventionConnector(ConnectorV2):
         if self._guard is not None and not self._closed:
             self._guard.share(news)
 
+    def get_state(self, components: Any = None, **_: Any) -> dict[str, Any]:
+        """Of the device, where it is synthetic; empty without one."""
+        if self._guard is None or not (device := self._guard.device.get_state()):
+            return {}
+        return {"device": device, "episode_id": self._episode_id}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        if self._guard is not None and state:
+            self._guard.device.set_state(state["device"])
+            self._episode_id = state["episode_id"]
+
+    def begin_apart(self, seed: int, human_steps: int) -> None:
+        """A run goes on in a new process, see `TeleopDevice.begin_apart`."""
+        if self._guard is not None:
+            self._guard.device.begin_apart(seed, human_steps)
+
     def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:
         """A checkpoint holds no hardware: what is built from it only writes zeros."""
         return (self.input_observation_space, self.input_action_space), {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 
@@ -12,6 +12,8 @@ class OwnEndHidden(gymnasium.Wrapper):
 
     What the env itself thinks stays in info["succeed"]. For robots without a sensor of success, simulated.
     """
+
+    STATE: ClassVar[tuple[str, ...]] = ()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         observation, _, _, truncated, info = self.env.step(action)

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 
@@ -81,6 +81,8 @@ class OperatorWrapper(gymnasium.Wrapper):
 
     hz: control rate [1/s]; None runs as fast as the machine can.
     """
+
+    STATE: ClassVar[tuple[str, ...]] = ("_end", "_intervening", "missed_deadlines")
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import gymnasium
 import numpy as np
@@ -63,6 +63,8 @@ class RecordingWrapper(gymnasium.Wrapper):
     Frames are the env's own, before any encoder. The objects' positions are kept too where the env tells
     them beside the observation (`environment_state()`): they let an episode be replayed and drawn again.
     """
+
+    STATE: ClassVar[tuple[str, ...]] = ("_seed", "_observation", "_steps")
 
     def __init__(self, env: gymnasium.Env, sink: Sink) -> None:
         super().__init__(env)

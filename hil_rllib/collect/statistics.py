@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from hil_rllib.collect.pacing import INPUT_LATENCY_MS, LATENCY_MS, MISSED_DEADLINE, STEP_INTERVAL_MS
 from hil_rllib.contract import CLASSIFIED, CONTROL_DT, HELD_COMMANDS, IS_INTERVENTION, RERECORD, SUCCESS
 
+TOTALS = ("human_steps", "episodes", "held_commands", "missed_deadlines")
 WINDOW = 20  # episodes that a moving rate looks back on
 
 
@@ -72,8 +73,16 @@ class Statistics:
         """Forget an episode that was cut off; its steps stay counted."""
         self._running.pop(episode_id, None)
 
-    def metrics(self, *, env_steps: int, updates: int, online: int, demo: int) -> dict[str, float]:
-        """All `hil/…` values of this moment."""
+    def metrics(
+        self,
+        *,
+        env_steps: int,
+        updates: int,
+        online: int,
+        demo: int,
+        on_disk: Mapping[str, int] | None = None,
+    ) -> dict[str, float]:
+        """All `hil/…` values of this moment. on_disk: the counts that would outlive a crash."""
         clock, steps_before, updates_before = self._rate_since
         elapsed = time.monotonic() - clock
         if elapsed > 1.0:
@@ -86,11 +95,14 @@ class Statistics:
             "updates_per_s": self._rates[1],
             "episodes": self.episodes,
             "human_seconds": self.human_steps * CONTROL_DT,  # [s] the person's hands were on the robot
-            "held_commands": self.held_commands,  # not finite: the arm held still; since the start or resume
+            "held_commands": self.held_commands,  # not finite: the arm held still
             "online_ring": online,  # transitions that can be sampled
             "demo_ring": demo,
             "missed_deadlines": self.missed_deadlines,  # operators' steps that came late, in the run's life
         }
+        if on_disk:
+            values["env_steps_on_disk"] = on_disk["env_steps"]  # of env_steps: synced, come what may
+            values["human_seconds_on_disk"] = on_disk.get("human_steps", 0) * CONTROL_DT
         if self._recent:
             steps = sum(r.steps for _, r in self._recent)
             values["success_rate"] = float(
@@ -118,16 +130,37 @@ class Statistics:
                 values |= {f"{name}_p50": p50, f"{name}_p99": p99}
         return values
 
+    def totals(self) -> dict[str, int]:
+        """What is counted over the run's lifetime; goes with everything that is stored."""
+        return {name: getattr(self, name) for name in TOTALS}
+
+    def set_totals(self, totals: Mapping[str, int]) -> None:
+        for name, value in totals.items():
+            setattr(self, name, value)
+
+    def forget_running(self) -> None:
+        """The episodes under way will not be continued."""
+        self._running.clear()
+
     def get_state(self) -> dict[str, Any]:
+        """Plain values: the totals, the windows that rates look back on, and the episodes under way."""
         return {
-            "human_steps": self.human_steps,
-            "episodes": self.episodes,
-            "missed_deadlines": self.missed_deadlines,
+            **self.totals(),
+            "running": {episode: asdict(running) for episode, running in self._running.items()},
+            "recent": [[success, asdict(running)] for success, running in self._recent],
+            "staleness": list(self._staleness),
+            "intervals_ms": list(self._intervals_ms),
         }
 
-    def set_state(self, state: dict[str, Any]) -> None:
-        self.human_steps, self.episodes = state["human_steps"], state["episodes"]
-        self.missed_deadlines = state.get("missed_deadlines", 0)
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from `get_state`; one of version 1 has only the totals."""
+        for window in (self._recent, self._staleness, self._intervals_ms):
+            window.clear()
+        self.set_totals({name: state[name] for name in TOTALS if name in state})
+        self._running = {episode: _Running(**counts) for episode, counts in state.get("running", {}).items()}
+        self._recent.extend((success, _Running(**counts)) for success, counts in state.get("recent", ()))
+        self._staleness.extend(state.get("staleness", ()))
+        self._intervals_ms.extend(state.get("intervals_ms", ()))
 
 
 @dataclass

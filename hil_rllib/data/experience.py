@@ -21,15 +21,18 @@ from numpy.typing import NDArray
 
 from hil_rllib.data.journal import Journal
 from hil_rllib.data.journal_format import Damage, Record
-from hil_rllib.data.replay import Fragment, Nested, Ring, nested_map
+from hil_rllib.data.replay import Fragment, Ring, flat, nested_map, unflattened
 
 logger = logging.getLogger(__name__)
 
-# add: to the rings at once. hold: wait for the episode's end, which is keep or drop. online: as add, but what a
-# person did in it is in the demo ring already. demo: a demonstration or an intervention, in the demo journal.
-# begin: the demonstrations are complete.
-Kind = Literal["add", "hold", "keep", "drop", "online", "demo", "begin"]
-OWNER_WAIT_S = 20.0  # [s] for the process that had the journals to end: a killed driver's outlives it a little
+# add: to the rings at once. hold: wait for the episode's end, which is keep or drop. online: as add, but what
+# a person did in it is in the demo ring already. demo: a demonstration or an intervention, in the demo
+# journal. withdraw: an episode's end was none. begin: the demonstrations are complete.
+Kind = Literal["add", "hold", "keep", "drop", "withdraw", "online", "demo", "begin"]
+ENDS = 1000  # episodes whose end can be withdrawn; it is asked for in the next episode
+OWNER_WAIT_S = (
+    20.0  # [s] for the process that had the journals to end: a killed driver's outlives it a little
+)
 
 
 @dataclass
@@ -39,9 +42,12 @@ class _Track:
     ring: Ring
     journal: Journal
     needed: deque[tuple[int, int]] = field(default_factory=deque)
+    ends: dict[str, tuple[int, int]] = field(default_factory=dict)  # episode → last step, its row
 
     def add(self, number: int, fragment: Fragment) -> None:
         self.ring.add(fragment)
+        self.ends.pop(fragment.episode_id, None)  # so that the oldest stays first
+        self.ends[fragment.episode_id] = fragment.first_step + len(fragment), self.ring.rows_written - 2
         self.needed.append((self.ring.rows_written, number))
         oldest = self.ring.rows_written - self.ring.capacity
         while self.needed[0][0] <= oldest:
@@ -51,8 +57,8 @@ class _Track:
 class Experience:
     """The online and the demo ring, kept on disk.
 
-    env_steps: stored in the online ring, in the run's lifetime. note: small plain values of the caller's, as of
-    the last record: each record carries them, so that a resumed run has those of the last one on disk.
+    env_steps: stored in the online ring, in the run's lifetime. note: small plain values of the caller's as
+    of the last record: each carries them, so that a resumed run has those of the last one on disk.
     """
 
     def __init__(self, online: Ring, demo: Ring, folder: Path) -> None:
@@ -86,8 +92,14 @@ class Experience:
         self._record("hold", fragment.episode_id, fragment, note)
 
     def end(self, episode_id: str, note: Mapping[str, Any], *, kept: bool) -> None:
-        """The held episode is over; unless kept it reaches no ring."""
+        """The held episode, if it is held, is over; unless kept it reaches no ring."""
+        if episode_id not in self._held:
+            return
         self._record("keep" if kept else "drop", episode_id, None, note)
+
+    def withdraw(self, episode_id: str) -> None:
+        """The stored episode's end was none: take back its reward there, and that it terminated."""
+        self._record("withdraw", episode_id, None, self.note)
 
     def _record(
         self, kind: Kind, episode_id: str, fragment: Fragment | None, note: Mapping[str, Any]
@@ -99,13 +111,14 @@ class Experience:
         for intervention in self._take(journal.records, kind, episode_id, fragment):
             self.add_demo(intervention)
         state = {"env_steps": self.env_steps, "note": self.note}
+        for track in self._tracks.values():
+            while len(track.ends) > ENDS:
+                del track.ends[next(iter(track.ends))]
         meta = _meta(kind, fragment) if fragment is not None else {"kind": kind, "episode": episode_id}
         number = journal.append(meta | state, _arrays(fragment) if fragment is not None else {})
         self._unsafe.append((number, {"env_steps": self.env_steps, **self.note}))
 
-    def _take(
-        self, number: int, kind: Kind, episode_id: str, fragment: Fragment | None
-    ) -> list[Fragment]:
+    def _take(self, number: int, kind: Kind, episode_id: str, fragment: Fragment | None) -> list[Fragment]:
         """Do to the online ring what the record says; returns a person's stretches of what was added."""
         added: list[tuple[int, Fragment]] = []
         if kind in ("add", "online") and fragment is not None:
@@ -116,10 +129,18 @@ class Experience:
             added = self._held.pop(episode_id, [])
         elif kind == "drop":
             self._held.pop(episode_id, None)
+        elif kind == "withdraw":
+            self._withdraw(episode_id)
         for of, part in added:
             self._online.add(of, part)
             self.env_steps += len(part)
         return [] if kind == "online" else [stretch for _, part in added for stretch in part.interventions()]
+
+    def _withdraw(self, episode_id: str) -> None:
+        end = self._online.ends.get(episode_id)
+        for track in self._tracks.values():  # demonstrations hold the last step only if a person acted in it
+            if end is not None and track.ends.get(episode_id, (None, 0))[0] == end[0]:
+                track.ring.withdraw(track.ends[episode_id][1])
 
     @property
     def on_disk(self) -> dict[str, Any]:
@@ -142,7 +163,9 @@ class Experience:
         cursor = {}
         for name, track in self._tracks.items():
             track.journal.wait_safe()
-            held = [number for parts in self._held.values() for number, _ in parts] if name == "online" else []
+            held = (
+                [number for parts in self._held.values() for number, _ in parts] if name == "online" else []
+            )
             numbers = [track.journal.records, *held, *(number for _, number in track.needed)]
             cursor[name] = {"records": track.journal.records, "needed": min(numbers)}
         return cursor
@@ -169,7 +192,9 @@ class Experience:
                 if time.monotonic() >= deadline:
                     lock.seek(0)
                     owner = lock.read().decode() or "another process"
-                    raise OSError(f"{self.folder} is being written by {owner}. Stop that run first.") from error
+                    raise OSError(
+                        f"{self.folder} is being written by {owner}. Stop that run first."
+                    ) from error
                 time.sleep(0.1)
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {os.uname().nodename}".encode())
@@ -182,9 +207,10 @@ class Experience:
     def recover(self, cursor: Mapping[str, Mapping[str, int]] | None = None, *, exact: bool) -> bool:
         """Fill the rings from disk and go on writing after what is there.
 
-        exact: as they were at `cursor`, the rest is cut off. Otherwise everything on disk, each fragment once;
-        of an episode that was held back and never ended all that is there counts as kept. What is damaged is
-        left out and reported. Returns whether the demonstrations are complete or were left out long ago.
+        exact: as they were at `cursor`, the rest is cut off. Otherwise everything on disk, each fragment
+        once; of an episode that was held back and never ended all that is there counts as kept. What is
+        damaged is left out and reported. Returns whether there is something to go on from: the
+        demonstrations, complete, or a cursor.
         """
         self.claim()
         self._close_journals()
@@ -192,6 +218,7 @@ class Experience:
         for track in self._tracks.values():
             track.ring.clear()
             track.needed.clear()
+            track.ends.clear()
         self._held, self._unsafe, self.env_steps = {}, deque(), 0
 
         def take_demo(record: Record) -> None:
@@ -259,20 +286,12 @@ def _meta(kind: Kind, fragment: Fragment) -> dict[str, Any]:
 
 
 def _arrays(fragment: Fragment) -> dict[str, NDArray[Any]]:
-    return _flat({"obs": fragment.obs, "steps": fragment.steps})
+    return flat({"obs": fragment.obs, "steps": fragment.steps})
 
 
 def _fragment(record: Record, copied: bool = False) -> Fragment:
-    columns: dict[str, Nested] = {}
-    for key, array in record.arrays.items():
-        *path, name = key.split("/")
-        inner = columns
-        for part in path:
-            inner = inner.setdefault(part, {})
-        inner[name] = array
-    fragment = Fragment(
-        record.meta["episode"], record.meta["first_step"], columns["obs"], columns["steps"]
-    )
+    columns = unflattened(record.arrays)
+    fragment = Fragment(record.meta["episode"], record.meta["first_step"], columns["obs"], columns["steps"])
     return _copied(fragment) if copied else fragment
 
 
@@ -280,14 +299,6 @@ def _copied(fragment: Fragment) -> Fragment:
     """A fragment that does not keep the file it was read from open."""
     obs, steps = nested_map(np.array, fragment.obs), nested_map(np.array, fragment.steps)
     return Fragment(fragment.episode_id, fragment.first_step, obs, steps)
-
-
-def _flat(columns: Nested, prefix: str = "") -> dict[str, NDArray[Any]]:
-    flat: dict[str, NDArray[Any]] = {}
-    for name, column in columns.items():
-        key = f"{prefix}{name}"
-        flat |= _flat(column, f"{key}/") if isinstance(column, dict) else {key: column}
-    return flat
 
 
 def _report(damages: list[Damage]) -> None:

@@ -1,11 +1,12 @@
 """An append-only journal on disk: a thread writes what is appended and syncs it, nobody waits for the disk.
 
-A record is safe, `number < safe`, once it would outlive a power cut; that takes at most `SYNC_S` and one sync.
+A record is safe, `number < safe`, once it would outlive a power cut: after `SYNC_S` and one sync at most.
 A journal is a folder's files `<name>-<number of its first record>.journal`, closed at `SEGMENT_BYTES`.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import threading
@@ -69,7 +70,7 @@ class Journal:
     ) -> list[Damage]:
         """Hand over every whole record from number `start` on, cut the rest off, and go on after the last.
 
-        stop: the number of the first record to cut off; None cuts only what is torn. Returns what was damaged.
+        stop: the number of the first record to cut off; None cuts only what is torn. Returns the damage.
         Raises ValueError where a file is of another version.
         """
         damages: list[Damage] = []
@@ -128,12 +129,14 @@ class Journal:
             self._changed.notify_all()
 
     def wait_safe(self, timeout: float = 60.0) -> None:
-        """Return once everything appended is safe. Raises OSError where the disk refuses or takes too long."""
+        """Return once everything appended is safe. Raises OSError where the disk refuses."""
         self.request_sync()
         with self._changed:
             self._changed.wait_for(lambda: not self._waiting or self._error is not None, timeout)
             if self._waiting:
-                raise OSError(f"{self.folder} could not be synced: {self._error or f'{timeout:.0f} s passed'}")
+                raise OSError(
+                    f"{self.folder} could not be synced: {self._error or f'{timeout:.0f} s passed'}"
+                )
 
     def forget(self, before: int) -> None:
         """Allow the files to go that hold only records with smaller numbers."""
@@ -151,7 +154,9 @@ class Journal:
             self._thread = None
         self._closing = False
         if self._waiting:
-            logger.error("%s: %d records could not be written: %s", self.folder, len(self._waiting), self._error)
+            logger.error(
+                "%s: %d records could not be written: %s", self.folder, len(self._waiting), self._error
+            )
             self._waiting.clear()
             self._waiting_bytes = self._written = 0
         self._close_file()
@@ -237,7 +242,9 @@ class Journal:
         """Put the file back to what is surely sound; its records are written again later."""
         if self._error is None:
             logger.error(
-                "%s cannot be written: %s. Training goes on, what it stores waits in memory.", self.folder, error
+                "%s cannot be written: %s. Training goes on, what it stores waits in memory.",
+                self.folder,
+                error,
             )
         with self._changed:
             self._error = error
@@ -256,7 +263,7 @@ class Journal:
         with self._changed:
             before, self._forget_before = self._forget_before, 0
         segments = self.segments() if before else []
-        for (_, file), (next_first, _) in zip(segments, segments[1:], strict=False):
+        for (_, file), (next_first, _) in itertools.pairwise(segments):
             if next_first <= before:
                 file.unlink()
 

@@ -52,7 +52,9 @@ class Damage:
     def __str__(self) -> str:
         size = self.end - self.start
         if self.torn:
-            return f"{self.file}: cut {size} bytes at {self.start}, the last record was not written to its end"
+            return (
+                f"{self.file}: cut {size} bytes at {self.start}, the last record was not written to its end"
+            )
         return f"{self.file}: left out {size} damaged bytes at {self.start}; what follows them is whole"
 
 
@@ -60,13 +62,18 @@ def file_header() -> bytes:
     return FILE_HEADER.pack(FILE_MAGIC, VERSION)
 
 
-def encoded(number: int, meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> list[bytes | memoryview]:
+def encoded(
+    number: int, meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+) -> list[bytes | memoryview]:
     """A record as the pieces to write one after another; large arrays are not copied."""
     bodies = [np.ascontiguousarray(array) for array in arrays.values()]
     layout = [[key, body.dtype.str, body.shape] for key, body in zip(arrays, bodies, strict=True)]
     text = json.dumps({**meta, ARRAYS: layout}).encode()
     header = RECORD_HEADER.pack(RECORD_MAGIC, len(text), sum(body.nbytes for body in bodies), number)
-    pieces: list[bytes | memoryview] = [text, *(body.reshape(-1).view(np.uint8).data for body in bodies if body.nbytes)]
+    pieces: list[bytes | memoryview] = [
+        text,
+        *(body.reshape(-1).view(np.uint8).data for body in bodies if body.nbytes),
+    ]
     check = zlib.crc32(header)
     for piece in pieces:
         check = zlib.crc32(piece, check)

@@ -154,6 +154,19 @@ class Ring:
         batch = {Columns.OBS: nested_map(like, self.obs), Columns.NEXT_OBS: nested_map(like, self.obs)}
         return batch | nested_map(like, self.steps)
 
+    def is_start(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each of the lifetime rows begins a transition."""
+        queue = self._starts[(self._head + np.arange(self._count)) % self.capacity]
+        return np.isin(rows, queue, assume_unique=True)
+
+    def restore(self, rows_written: int, is_start: NDArray[np.bool_]) -> None:
+        """Take over columns that were filled from outside. is_start: (capacity,), by position in the ring."""
+        lifetime = np.arange(max(0, rows_written - self.capacity), rows_written)
+        starts = lifetime[is_start[lifetime % self.capacity]]
+        self.rows_written, self._head, self._count = rows_written, 0, len(starts)
+        self._starts[: len(starts)] = starts
+        self._open = None
+
     def clear(self) -> None:
         """Forget everything."""
         self.rows_written = self._head = self._count = 0
@@ -232,6 +245,18 @@ def flat(columns: Nested, prefix: str = "") -> dict[str, Any]:
         key = f"{prefix}{name}"
         arrays |= flat(column, f"{key}/") if isinstance(column, dict) else {key: column}
     return arrays
+
+
+def unflattened(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Nested]:
+    """The inverse of `flat`."""
+    columns: dict[str, Nested] = {}
+    for key, column in arrays.items():
+        *path, name = key.split("/")
+        inner = columns
+        for part in path:
+            inner = inner.setdefault(part, {})
+        inner[name] = column
+    return columns
 
 
 def take(source: Nested, rows: NDArray[np.int64], out: Nested) -> None:

@@ -110,6 +110,16 @@ class TeleopDevice(abc.ABC):
     def reset(self) -> None:  # noqa: B027 - most devices keep nothing between episodes
         """An episode begins: forget what belonged to the last one, such as an unread end-of-episode key."""
 
+    def get_state(self) -> dict[str, Any]:
+        """What a synthetic device continues from in another process; a person remembers by themselves."""
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:  # noqa: B027
+        """Continue from `get_state`, after `start`."""
+
+    def begin_apart(self, seed: int, human_steps: int) -> None:  # noqa: B027
+        """A run goes on without `set_state`: a synthetic device draws other numbers, and has acted before."""
+
     @abc.abstractmethod
     def close(self) -> None:
         """Release the hardware. Calling it twice is fine."""

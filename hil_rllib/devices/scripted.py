@@ -15,6 +15,17 @@ import numpy as np
 from hil_rllib.contract import CONTROL_DT, GRIPPER_CLOSED, IDLE, MOTION_DIM, Command, Gripper
 from hil_rllib.devices.base import TeleopDevice
 
+_REMEMBERED = (
+    "_used_steps",
+    "_step",
+    "_until_takeover",
+    "_help_left",
+    "_look_afresh",
+    "_lifting",
+    "_best_progress",
+    "_best_step",
+)
+
 PROGRESS_M = 0.005  # [m] nearer to the cube, or cube lifted, that counts as getting on; ours
 IN_HAND_M = 0.015  # [m] TCP to the cube's centre; from outside, closed fingers stay 0.02 away, its half-size
 
@@ -122,6 +133,20 @@ class ScriptedHuman(TeleopDevice):
         if self._help_left == 0:  # letting go: the policy gets as long again before it counts as stuck
             self._best_step = step
         return self._help()
+
+    def get_state(self) -> dict[str, Any]:
+        own = {name: getattr(self, name) for name in _REMEMBERED}
+        return own | {"expert": self._expert.get_state(), "random": self._rng.bit_generator.state}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        for name in _REMEMBERED:
+            setattr(self, name, state[name])
+        self._expert.set_state(state["expert"])
+        self._rng.bit_generator.state = state["random"]
+
+    def begin_apart(self, seed: int, human_steps: int) -> None:
+        self._rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
+        self._used_steps = human_steps
 
     def close(self) -> None:
         """Look away."""

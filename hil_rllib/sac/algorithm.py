@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,12 @@ from ray.tune.result import SHOULD_CHECKPOINT, TIMESTEPS_TOTAL
 from hil_rllib.collect.collector import Collector, Group
 from hil_rllib.collect.runners import Greet, RunnerGroup
 from hil_rllib.collect.statistics import Evaluations, Statistics
+from hil_rllib.contract import RERECORD
+from hil_rllib.data.experience import Experience
 from hil_rllib.data.replay import Fragment, Nested, ReplayMix, Ring
 from hil_rllib.logs import announced
 from hil_rllib.sac.attention import Attention
-from hil_rllib.sac.checkpoint import restore_run, save_run
+from hil_rllib.sac.checkpoint import continued, restore_run, save_run
 from hil_rllib.sac.config import HILSACConfig
 from hil_rllib.sac.demos import demo_fragments
 from hil_rllib.sac.evaluation import Evaluator
@@ -35,7 +38,6 @@ from hil_rllib.sac.init_from import load_policy
 from hil_rllib.sac.machine import keep_freed_memory, learner_threads, on_this_node
 from hil_rllib.sac.recorder import autonomous_names, operator_names, recordings_dir, start_writer
 from hil_rllib.sac.refit import Refits
-from hil_rllib.sac.staging import Staging
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +68,8 @@ class HILSAC(SAC):
             for episode in episodes:
                 self._store(group, episode)
         for episode_id in self.collector.cut_off():
-            self.staging.drop(episode_id)
             self.stats.drop(episode_id)
+            self.experience.end(episode_id, self.stats.totals(), kept=True)  # what there is of it
 
         owed = self._owed()
         blocks = owed // self._block if self.lockstep else min(owed // self._block, self._blocks_per_push)
@@ -80,7 +82,9 @@ class HILSAC(SAC):
 
         self._evaluate_when_due()
         counts = {"env_steps": self.env_steps, "updates": self.updates}
-        values = self.stats.metrics(**counts, online=len(self.online), demo=len(self.demo))
+        values = self.stats.metrics(
+            **counts, online=len(self.online), demo=len(self.demo), on_disk=self.experience.on_disk
+        )
         values |= {"skipped_updates": self.skips.total, "diverged": float(self.skips.too_many)}
         values |= self.collector.counts() | self._learner_metrics
         if self.refits:
@@ -92,18 +96,25 @@ class HILSAC(SAC):
                 self.metrics.log_value((section, name), value, window=1)
 
     def _store(self, group: Group, episode: SingleAgentEpisode) -> None:
-        """One fragment to the rings: all of it online, what the person did to the demonstrations too."""
+        """One fragment to rings and disk; of a person's episode once it is over and not thrown away."""
         if self.attention and group.operator:
             self.attention.note(group.name, episode)
         self.stats.add(episode, self.pushes)
-        fragments = self.staging.admit(episode) if group.realtime else [Fragment.from_episode(episode)]
-        for fragment in fragments:
-            self.online.add(fragment)
-            self.env_steps += len(fragment)
-            for intervention in fragment.interventions():
-                self.demo.add(intervention)
+        fragment, totals = Fragment.from_episode(episode), self.stats.totals()
+        if not group.realtime:
+            self.experience.add(fragment, totals)
+        else:
+            self.experience.hold(fragment, totals)
+            if episode.is_done:
+                thrown_away = bool(episode.get_infos(-1).get(RERECORD))
+                self.experience.end(fragment.episode_id, totals, kept=not thrown_away)
         if self.refits and group.operator:
-            self.refits.add(group.name, episode, rings=(self.online, self.demo))
+            self.refits.add(group.name, episode, withdraw=self.experience.withdraw)
+
+    @property
+    def env_steps(self) -> int:
+        """Stored, in the run's lifetime."""
+        return self.experience.env_steps
 
     def _owed(self) -> int:
         """Updates the UTD budget still allows: (steps − warm-up)·utd − updates made."""
@@ -202,11 +213,12 @@ class HILSAC(SAC):
         self.online = Ring(hil.sac.online_capacity, space)
         self.demo = Ring(hil.sac.demo_capacity, space)
         self.mix = ReplayMix(self.online, self.demo, hil.sac.batch_size, hil.sac.demo_fraction, hil.run.seed)
-        self.staging, self.stats, self.evaluations = Staging(), Statistics(), Evaluations()
-        self.saved_rings: dict[str, Any] = {}
+        self.experience = Experience(self.online, self.demo, Path(hil.run.dir) / "replay")
+        self.stats, self.evaluations = Statistics(), Evaluations()
+        self.cursors: deque[dict[str, Any]] = deque(maxlen=hil.checkpoint.keep)  # of the last checkpoints
         self.attention = Attention(self._appraise) if hil.operator.attention else None
         self._learner_metrics: dict[str, float] = {}
-        self.env_steps = self.updates = self.pushes = 0
+        self.updates = self.pushes = 0
         self._evaluated_at = self._checkpointed_at = self._since_metrics = 0
         self._block = max(1, int(hil.sac.utd_ratio))
         self._blocks_per_push = max(1, hil.sac.weight_push_every // self._block)
@@ -226,9 +238,7 @@ class HILSAC(SAC):
         if self.config.restore_from:
             self.restore_from_path(self.config.restore_from)
         else:
-            if hil.run.init_from:
-                load_policy(self.learner_group._learner._policy, Path(hil.run.init_from))
-            self._load_demos()
+            self._begin()
 
     def _make_groups(self, greet: Greet) -> list[Group]:
         """A group for each operator, who has a device of their own, and one for all autonomous runners."""
@@ -254,11 +264,26 @@ class HILSAC(SAC):
         self._writers += [handle for _, handle in started]
         return [name for name, _ in started]
 
-    def _load_demos(self) -> None:
-        """Drain the offline input into the demo ring, then the optional behaviour-cloning start."""
-        if self.offline_data is not None:
-            for fragment in demo_fragments(self.offline_data, self.hil, self.config.classifier):
-                self.demo.add(fragment)
+    def _begin(self) -> None:
+        """Drain the offline input into the demo ring, then the optional behaviour-cloning start.
+
+        A run that was killed before its first checkpoint begins again, but keeps what it had stored.
+        """
+        if not self.config.resume and not self.experience.is_empty():
+            raise ValueError(
+                f"{self.experience.folder} holds what another run has lived through. Resume it, or choose "
+                "another run.dir."
+            )
+        if self.experience.recover(exact=self.lockstep):
+            continued(self)
+        else:
+            self.experience.clear()
+            if self.offline_data is not None:
+                for fragment in demo_fragments(self.offline_data, self.hil, self.config.classifier):
+                    self.experience.add_demo(fragment)
+            self.experience.begin()
+        if self.hil.run.init_from is not None:
+            load_policy(self.learner_group._learner._policy, Path(self.hil.run.init_from))
         begun = self.hil.run.init_from is not None
         for _ in announced("Cloning the demonstrations", 0 if begun else self.hil.sac.bc_start_updates):
             self._learn(1, cloning=True)
@@ -278,6 +303,7 @@ class HILSAC(SAC):
             *self._writers,
         ):  # runners close after their last episode is written
             ray.kill(actor)
+        self.experience.close()
         super().cleanup()
 
     @classmethod
@@ -288,17 +314,21 @@ class HILSAC(SAC):
     # -- checkpoints -------------------------------------------------------------------------------
 
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
+        self.experience.request_sync()  # meanwhile RLlib writes its part
         path = super().save_to_path(path, **kwargs)
-        save_run(self, Path(path))
         if self.refits:
             self.refits.save(Path(path))
+        save_run(self, Path(path))  # last: it says what a whole checkpoint is made of
         return path
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
         super().restore_from_path(path, *args, **kwargs)
+        offered = self.pushes
         restore_run(self, Path(path))
         if self.refits:
             self.refits.restore(Path(path))
         self._checkpointed_at = self.env_steps
         self._evaluated_at = int(self.evaluations.latest.get("at_env_steps", 0))
-        self._push_weights()
+        if not self.lockstep:
+            self.pushes = max(offered, self.pushes) + 1  # runners take only what is newer
+        self.collector.push(self.policy_state(), self.pushes)

@@ -1,44 +1,60 @@
-"""What a checkpoint holds beside RLlib's own state: rings, counters, random state.
+"""What a checkpoint holds beside RLlib's own state: place in the journals, counters, runners, random state.
 
-RLlib saves networks, targets, temperature (a module parameter) and optimisers. The rings are shards in
-the run's folder, `replay/`; the checkpoint holds the cursor into them.
+RLlib saves networks, targets, temperature (a module parameter) and optimisers. What was lived through is in
+the run's folder, `replay/`, written as it happens; a checkpoint only says where in it the run was. So its
+cost does not grow with the rings.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import os
+import pickle
+import shutil
+import zlib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from hil_rllib.collect.snapshot import runner_state, set_runner_state
 from hil_rllib.collect.statistics import Evaluations
 from hil_rllib.config import Config
-from hil_rllib.data.replay_store import load_ring, save_ring
+from hil_rllib.data import replay_v1
+from hil_rllib.data.journal import sync_folder
 
 if TYPE_CHECKING:
     from hil_rllib.sac.algorithm import HILSAC
 
-VERSION = 1
+logger = logging.getLogger(__name__)
+
+VERSION = 2  # 1: rings as shards of rows, no runners' state
 STATE_FILE = "hil_state.json"
 RANDOM_FILE = "hil_torch_random.pt"
-RINGS = ("online", "demo")
-COUNTERS = ("env_steps", "updates", "pushes")
+RUNNERS_FILE = "hil_runners.pkl"  # lockstep: pickled, as RLlib's own files are
+FILES = "files"  # in the state: {path: [bytes, crc32]} of all others, so that half a copy is known as such
+COUNTERS = ("updates", "pushes", "_since_metrics", "_learner_metrics")
 
 
 def save_run(algorithm: HILSAC, checkpoint: Path) -> None:
     """Add our part to a checkpoint that RLlib has just written."""
-    replay = Path(algorithm.hil.run.dir) / "replay"
-    for name in RINGS:
-        saved = algorithm.saved_rings.get(name)
-        algorithm.saved_rings[name] = save_ring(getattr(algorithm, name), replay, name, saved)
+    cursor = algorithm.experience.cursor()
+    algorithm.cursors.append(cursor)
+    if len(algorithm.cursors) == algorithm.cursors.maxlen:
+        algorithm.experience.forget(algorithm.cursors[0])
     save_random(checkpoint)
+    if algorithm.lockstep:
+        groups = {g.name: dict(g.runners.results_of_all(runner_state)) for g in algorithm.collector.groups}
+        (checkpoint / RUNNERS_FILE).write_bytes(pickle.dumps(groups))
     state: dict[str, Any] = {
-        "replay": str(replay),
-        "rings": algorithm.saved_rings,
+        "journals": cursor,
+        "kept": list(algorithm.cursors),
         "sampler": algorithm.mix.rng.bit_generator.state,
         "statistics": algorithm.stats.get_state(),
         "evaluations": vars(algorithm.evaluations),
+        "env_steps": algorithm.env_steps,
         **{name: getattr(algorithm, name) for name in COUNTERS},
     }
     write_state(checkpoint, algorithm.hil, state)
@@ -47,61 +63,155 @@ def save_run(algorithm: HILSAC, checkpoint: Path) -> None:
 def restore_run(algorithm: HILSAC, checkpoint: Path) -> None:
     """Take over our part of a checkpoint.
 
-    Raises FileNotFoundError where a replay shard is missing, ValueError where the version is unknown.
+    In lockstep everything is as it was, and what came after is cut off: it will come again. Otherwise what
+    was stored after the checkpoint stays, and new episodes begin.
+    Raises FileNotFoundError or ValueError where something that is needed is missing or of another version.
     """
     state = read_state(checkpoint)
-    for name in RINGS:
-        load_ring(getattr(algorithm, name), replay_folder(checkpoint, state), state["rings"][name])
-    algorithm.saved_rings = state["rings"]
+    if state["version"] == 1:
+        _restore_rings_of_v1(algorithm, checkpoint, state)
+    else:
+        _bring_journals(algorithm.experience.folder, checkpoint)
+        algorithm.experience.recover(state["journals"], exact=algorithm.lockstep)
+        algorithm.cursors.extend(state["kept"])
     algorithm.mix.rng.bit_generator.state = state["sampler"]
     algorithm.stats.set_state(state["statistics"])
     algorithm.evaluations = Evaluations(**state["evaluations"])
     for name in COUNTERS:
-        setattr(algorithm, name, state[name])
+        if name in state:
+            setattr(algorithm, name, state[name])
+    runners = checkpoint / RUNNERS_FILE
+    if algorithm.lockstep and runners.is_file():
+        algorithm.collector.await_all()
+        for group in algorithm.collector.groups:
+            snapshots = pickle.loads(runners.read_bytes())[group.name]
+            group.runners.results_of_all(partial(_set_own_state, states=snapshots))
+    else:
+        continued(algorithm)
     restore_random(checkpoint)
 
 
+def continued(algorithm: HILSAC) -> None:
+    """A run goes on without its runners' state: they begin new episodes, not those of its beginning again."""
+    algorithm.stats.set_totals(algorithm.experience.note)
+    algorithm.stats.forget_running()
+    human_steps = algorithm.stats.human_steps // algorithm.hil.operator.count
+    algorithm.collector.continued = algorithm.env_steps, human_steps
+
+
 def save_random(checkpoint: Path) -> None:
-    """Torch's random state."""
-    torch.save(torch.get_rng_state(), checkpoint / RANDOM_FILE)
+    """Torch's random state, of the GPUs too."""
+    state = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+    torch.save(state, checkpoint / RANDOM_FILE)
 
 
 def restore_random(checkpoint: Path) -> None:
-    torch.set_rng_state(torch.load(checkpoint / RANDOM_FILE, weights_only=True))
+    state = torch.load(checkpoint / RANDOM_FILE, weights_only=True)
+    if isinstance(state, torch.Tensor):  # version 1
+        state = {"cpu": state, "cuda": []}
+    torch.set_rng_state(state["cpu"])
+    if len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
 
 
 def write_state(checkpoint: Path, hil: Config, state: dict[str, Any]) -> None:
-    """Our part of a checkpoint, with what it was made by; `read_state` reads it."""
-    state = {"version": VERSION, "config": hil.to_dict(), **state}
-    (checkpoint / STATE_FILE).write_text(json.dumps(state, indent=1))
+    """Our part of a checkpoint, with what it was made by; written last and at once. `read_state` reads it."""
+    files = {str(file.relative_to(checkpoint)): _fingerprint(file) for file in _files(checkpoint)}
+    state = {"version": VERSION, "config": hil.to_dict(), **state, FILES: files}
+    unfinished = checkpoint / f"{STATE_FILE}.partial"
+    with unfinished.open("w") as stream:
+        json.dump(state, stream, indent=1)
+        stream.flush()
+        os.fsync(stream.fileno())
+    unfinished.replace(checkpoint / STATE_FILE)
+    sync_folder(checkpoint)
 
 
 def newest_checkpoint(run_dir: Path) -> Path | None:
-    """That of a run's checkpoints which saw most steps or updates: Tune numbers every session's from 0."""
+    """That of a run's whole checkpoints which saw most steps or updates; None without one.
 
-    def progress(file: Path) -> tuple[int, int, float]:
-        state = json.loads(file.read_text())
+    Tune numbers every session's from 0. One that was being copied when the run was killed is passed over.
+    """
+
+    def progress(found: tuple[Path, dict[str, Any]]) -> tuple[int, int, float]:
+        file, state = found
         return state.get("env_steps", 0), state.get("updates", 0), file.stat().st_mtime
 
-    states = list(run_dir.glob(f"*/checkpoint_*/{STATE_FILE}"))
-    return max(states, key=progress).parent if states else None
+    found: list[tuple[Path, dict[str, Any]]] = []
+    for file in run_dir.glob(f"*/checkpoint_*/{STATE_FILE}"):
+        try:
+            found.append((file, json.loads(file.read_text())))
+        except ValueError:
+            logger.warning("%s is not whole; passing it over.", file.parent)
+    for file, state in sorted(found, key=progress, reverse=True):
+        broken = broken_files(file.parent, state)
+        if not broken:
+            return file.parent
+        logger.warning("%s is not whole (%s); passing it over.", file.parent, broken[0])
+    return None
+
+
+def broken_files(checkpoint: Path, state: dict[str, Any]) -> list[str]:
+    """Names of files that are not as they were written."""
+    return [
+        name
+        for name, fingerprint in state.get(FILES, {}).items()
+        if not (checkpoint / name).is_file() or _fingerprint(checkpoint / name) != fingerprint
+    ]
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """Our part of a checkpoint folder, version checked."""
+    """Our part of a checkpoint folder, version checked; version 1 is read too."""
     file = checkpoint / STATE_FILE
     if not file.is_file():
         raise FileNotFoundError(f"{checkpoint} is not a checkpoint of this project: it has no {STATE_FILE}.")
     state = json.loads(file.read_text())
-    if state.get("version") != VERSION:
+    if state.get("version") not in (1, VERSION):
         raise ValueError(
-            f"{file} has version {state.get('version')}, this program reads {VERSION}. "
+            f"{file} has version {state.get('version')}, this program reads 1 and {VERSION}. "
             "Use the release that wrote it, or begin a new run."
         )
     return state
 
 
-def replay_folder(checkpoint: Path, state: dict[str, Any]) -> Path:
-    """Where the shards lie: in the run's folder, also if that was moved, else where they were written."""
-    beside = checkpoint.parent.parent / "replay"
-    return beside if beside.is_dir() else Path(state["replay"])
+def replay_folder(checkpoint: Path) -> Path:
+    """Where the journals lie: in the folder of the checkpoint's run."""
+    return checkpoint.parent.parent / "replay"
+
+
+def _bring_journals(folder: Path, checkpoint: Path) -> None:
+    """Copy the journals where a run goes on from another run's checkpoint."""
+    source = replay_folder(checkpoint)
+    if source.resolve() != folder.resolve() and not list(folder.glob("*.journal")):
+        for file in source.glob("*.journal"):
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, folder / file.name)
+
+
+def _restore_rings_of_v1(algorithm: HILSAC, checkpoint: Path, state: dict[str, Any]) -> None:
+    """Rewrite the rings' shards as journals; from then on the run is one of this version."""
+    folder, experience = replay_folder(checkpoint), algorithm.experience
+    folder = folder if folder.is_dir() else Path(state["replay"])
+    experience.clear()
+    for part in replay_v1.fragments(folder, "demo", state["rings"]["demo"], algorithm.demo.capacity):
+        experience.add_demo(part)
+    experience.begin()
+    note = {name: state["statistics"][name] for name in ("human_steps", "episodes")}
+    online = list(replay_v1.fragments(folder, "online", state["rings"]["online"], algorithm.online.capacity))
+    experience.env_steps = state["env_steps"] - sum(map(len, online))
+    for part in online:
+        experience.add(part, note, kind="online")
+    logger.warning("%s is of version 1: its rings were rewritten, new episodes begin.", checkpoint)
+
+
+def _set_own_state(runner: Any, states: dict[int, dict[str, Any]]) -> None:
+    set_runner_state(runner, states[runner.worker_index])
+
+
+def _files(checkpoint: Path) -> list[Path]:
+    return sorted(file for file in checkpoint.rglob("*") if file.is_file() and file.name != STATE_FILE)
+
+
+def _fingerprint(file: Path) -> list[int]:
+    content = file.read_bytes()
+    return [len(content), zlib.crc32(content)]

@@ -50,6 +50,7 @@ class HILSACConfig(SACConfig):
         self.seated = (
             True  # operators' runners lie where their seats are; a sweep's, without a person, anywhere
         )
+        self.resume = False  # without one: continue from what the run stored before its first checkpoint
         # Our rings take the place of RLlib's buffer; this passes SACConfig.validate and builds none.
         self.replay_buffer_config = {
             "type": "EpisodeReplayBuffer",

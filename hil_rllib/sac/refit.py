@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,8 +26,8 @@ from torch.nn import functional as F
 
 from hil_rllib.collect.classifier_reward import ClassifierSpec, State, SuccessClassifier
 from hil_rllib.config import Config, ConfigError
-from hil_rllib.contract import APPEAL, CAMERAS, CLASSIFIED, IS_INTERVENTION, RERECORD, VERDICT
-from hil_rllib.data.replay import Ring, stacked
+from hil_rllib.contract import APPEAL, CAMERAS, CLASSIFIED, RERECORD, VERDICT
+from hil_rllib.data.replay import stacked
 from hil_rllib.models.calibration import choose_threshold, fit_scale_and_shift
 from hil_rllib.sac.classifier import FRAMES_FILE, read_classifier, same_encoder
 
@@ -152,10 +152,10 @@ class Refitter:
 
 @dataclass
 class _Claim:
-    """A final frame that the classifier called success, and where the replay holds its reward."""
+    """A final frame that the classifier called success, and of which episode."""
 
     features: Maps
-    rows: list[tuple[Ring, int]]
+    episode_id: str
 
 
 class Refits:
@@ -170,12 +170,11 @@ class Refits:
         actor = ray.remote(num_cpus=0, name=config.refitter)(Refitter)
         self.actor = actor.remote(config.classifier, config.hil.run.seed)
 
-    def add(self, operator: str, episode: SingleAgentEpisode, rings: Sequence[Ring]) -> None:
-        """Look at an operator's fragment, once it is stored. rings: online, demonstrations."""
+    def add(self, operator: str, episode: SingleAgentEpisode, withdraw: Callable[[str], None]) -> None:
+        """Look at an operator's fragment. withdraw: takes back the reward at the end of a stored episode."""
         if any(APPEAL in info for info in episode.get_infos()[1:]) and operator in self._claims:
             claim = self._claims.pop(operator)
-            for ring, row in claim.rows:
-                ring.withdraw(row)
+            withdraw(claim.episode_id)
             self._label(claim.features, False)
         if not episode.is_done:
             return
@@ -186,10 +185,7 @@ class Refits:
         if VERDICT in last:
             self._label(features, bool(last[VERDICT]))
         elif last.get(CLASSIFIED) and not last.get(RERECORD):
-            # Where the ring's last row is the same step: demonstrations end with it only if a person acted.
-            by_hand = float(episode.get_extra_model_outputs(IS_INTERVENTION, -1)) > 0
-            rows = [(ring, ring.rows_written - 2) for ring in rings[: 2 if by_hand else 1]]
-            self._claims[operator] = _Claim(features, rows)
+            self._claims[operator] = _Claim(features, str(episode.id_))
 
     def _label(self, features: Maps, success: bool) -> None:
         self._features.append(features)

@@ -1,38 +1,17 @@
-"""The rings: every transition once, never across a boundary, oldest out first, back from disk unchanged."""
+"""The rings: every transition once, never across a boundary, oldest out first."""
 
 from __future__ import annotations
 
-import gymnasium as gym
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ring_parts import SPACE, fragment
 
 from hil_rllib.contract import DISCRETE_PENALTY, IS_INTERVENTION
-from hil_rllib.data import replay_store
 from hil_rllib.data.replay import Fragment, ReplayMix, Ring
-from hil_rllib.data.replay_store import load_ring, save_ring
-
-SPACE = gym.spaces.Dict({"x": gym.spaces.Box(-1e9, 1e9, (1,), np.float32)})
-
-
-def fragment(
-    episode: int, first: int, length: int, *, terminated: bool = False, flags: list[float] | None = None
-):
-    """Step t of episode e has observation 1000·e + t and reward equal to it."""
-    obs = 1000 * episode + first + np.arange(length + 1, dtype=np.float32)
-    steps = {
-        Columns.ACTIONS: np.repeat(obs[:-1, None], 4, axis=1),
-        Columns.REWARDS: obs[:-1].copy(),
-        DISCRETE_PENALTY: np.zeros(length, np.float32),
-        Columns.TERMINATEDS: np.zeros(length, np.bool_),
-        IS_INTERVENTION: np.asarray(flags if flags is not None else np.zeros(length), np.float32),
-    }
-    if terminated:
-        steps[Columns.TERMINATEDS][-1] = True
-    return Fragment(str(episode), first, {"x": obs[:, None]}, steps)
 
 
 def contents(ring: Ring, draws: int = 4000) -> set[float]:
@@ -115,45 +94,3 @@ def test_every_batch_is_half_demonstrations_and_says_which_half():
     is_demo = block[Columns.REWARDS].reshape(3, 8) >= 1000
     assert is_demo[:, :4].all()
     assert not is_demo[:, 4:].any()
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.lists(st.integers(1, 9), max_size=6), min_size=1, max_size=4), st.integers(12, 40))
-def test_ring_comes_back_from_its_shards(tmp_path_factory, saves, capacity):
-    folder = tmp_path_factory.mktemp("shards")
-    ring, cursor, at = Ring(capacity, SPACE), None, 0
-    for lengths in saves:
-        for length in lengths:
-            ring.add(fragment(0, at, length))
-            at += length
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(replay_store, "SHARD_ROWS", 7)
-            cursor = save_ring(ring, folder, "online", cursor)
-    restored = Ring(capacity, SPACE)
-    load_ring(restored, folder, cursor)
-    assert len(restored) == len(ring)
-    assert restored.rows_written == ring.rows_written
-    if len(ring):
-        assert contents(restored) == contents(ring)
-
-
-def test_a_save_writes_only_what_is_new(tmp_path):
-    ring = Ring(10_000, SPACE)
-    ring.add(fragment(0, 0, 5000, terminated=True))
-    first = save_ring(ring, tmp_path, "online", None)
-    ring.add(fragment(1, 0, 10))
-    second = save_ring(ring, tmp_path, "online", first)
-    sizes = {file: (tmp_path / file).stat().st_size for file, *_ in second["shards"]}
-    *old, new = (sizes[file] for file, *_ in second["shards"])
-    assert len(old) == 2  # no shard is so large that copying it would be felt
-    assert new < sum(old) / 20
-    assert save_ring(ring, tmp_path, "online", second) == second  # nothing new: nothing written
-
-
-def test_a_missing_shard_is_named(tmp_path):
-    ring = Ring(100, SPACE)
-    ring.add(fragment(0, 0, 5))
-    cursor = save_ring(ring, tmp_path, "online", None)
-    (tmp_path / cursor["shards"][0][0]).unlink()
-    with pytest.raises(FileNotFoundError, match=r"online-000000000-000000006\.npz is missing"):
-        load_ring(Ring(100, SPACE), tmp_path, cursor)

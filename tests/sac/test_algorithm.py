@@ -19,10 +19,10 @@ from ray.rllib.utils.spaces.space_utils import unsquash_action
 from hil_rllib.collect.encode import FrameEncoder
 from hil_rllib.collect.statistics import Statistics
 from hil_rllib.contract import DISCRETE_PENALTY, IS_INTERVENTION, RERECORD, env_action
+from hil_rllib.data.experience import Experience
 from hil_rllib.data.replay import Fragment, Ring, nested_map
 from hil_rllib.sac.algorithm import HILSAC
 from hil_rllib.sac.config import LOCKSTEP_REPORT_STEPS, build_env
-from hil_rllib.sac.staging import Staging
 
 # A person who helps now and then, from the first step on, without hesitation.
 HELPFUL = (
@@ -201,7 +201,7 @@ def test_one_seed_gives_one_run_and_another_seed_another(build, configure, train
         algorithm.stop()
 
 
-def test_a_rerecorded_episode_of_a_person_reaches_no_ring():
+def test_a_rerecorded_episode_of_a_person_reaches_no_ring(tmp_path):
     space = gym.spaces.Dict({"x": gym.spaces.Box(-1, 1, (1,), np.float32)})
 
     def fragment(episode, first, last_info, truncated):
@@ -217,16 +217,18 @@ def test_a_rerecorded_episode_of_a_person_reaches_no_ring():
             len_lookback_buffer=0,
         )
 
-    loop = SimpleNamespace(stats=Statistics(), staging=Staging(), pushes=0, env_steps=0)
-    loop.online, loop.demo = Ring(100, space), Ring(100, space)
+    online, demo = Ring(100, space), Ring(100, space)
+    experience = Experience(online, demo, tmp_path)
+    loop = SimpleNamespace(stats=Statistics(), experience=experience, pushes=0)
     person = SimpleNamespace(realtime=True)
     for first, info, truncated in ((0, {}, False), (5, {RERECORD: True}, True)):
         HILSAC._store(loop, person, fragment("thrown away", first, info, truncated))
-    assert (len(loop.online), len(loop.demo), loop.env_steps) == (0, 0, 0)
+    assert (len(online), len(demo), experience.env_steps) == (0, 0, 0)
     assert loop.stats.human_steps == 6  # their time it was all the same
     for first, truncated in ((0, False), (5, True)):
         HILSAC._store(loop, person, fragment("kept", first, {}, truncated))
-    assert (len(loop.online), len(loop.demo), loop.env_steps) == (10, 6, 10)
+    assert (len(online), len(demo), experience.env_steps) == (10, 6, 10)
+    experience.close()
 
 
 def test_demo_terms_fade_linearly_where_asked():

@@ -13,6 +13,7 @@ from sac_parts import SPACES
 
 from hil_rllib.collect.classifier_reward import ClassifierSpec
 from hil_rllib.contract import APPEAL, CAMERAS, CLASSIFIED, IS_INTERVENTION, RERECORD, VERDICT
+from hil_rllib.data.experience import Experience
 from hil_rllib.data.replay import Fragment, Ring
 from hil_rllib.models.success import SuccessHead
 from hil_rllib.sac.refit import Refits, Refitter
@@ -122,38 +123,45 @@ def episode(last, *, value=0.0, steps=3, first=None, done=True, by_hand=False):
     return made.to_numpy()
 
 
-def stored(refits, one, rings):
-    """As the algorithm does."""
-    fragment = Fragment.from_episode(one)
-    rings[0].add(fragment)
-    for intervention in fragment.interventions():
-        rings[1].add(intervention)
-    refits.add("operator", one, rings)
+@pytest.fixture
+def rings():
+    return [Ring(50, SPACES["features"]) for _ in range(2)]
 
 
-def test_verdicts_become_labels_and_every_so_many_order_a_refit(refits):
-    rings = [Ring(50, SPACES["features"]) for _ in range(2)]
-    stored(refits, episode({VERDICT: True}, value=1.0), rings)
-    stored(refits, episode({}), rings)  # the time limit says nothing
-    stored(refits, episode({RERECORD: True, CLASSIFIED: True}), rings)
+@pytest.fixture
+def stored(rings, tmp_path):
+    """Stores an episode as the algorithm does."""
+    experience = Experience(*rings, tmp_path / "replay")
+
+    def stored(one):
+        experience.add(Fragment.from_episode(one), {})
+        refits.add("operator", one, withdraw=experience.withdraw)
+
+    yield stored
+    experience.close()
+
+
+def test_verdicts_become_labels_and_every_so_many_order_a_refit(refits, stored):
+    stored(episode({VERDICT: True}, value=1.0))
+    stored(episode({}))  # the time limit says nothing
+    stored(episode({RERECORD: True, CLASSIFIED: True}))
     assert (refits.verdicts, refits.actor.orders) == (1, [])
-    stored(refits, episode({VERDICT: False}, value=2.0), rings)
+    stored(episode({VERDICT: False}, value=2.0))
     ((features, labels),) = refits.actor.orders
     assert labels == [True, False]
     assert [float(f["wrist"].mean()) for f in features] == [1.0, 2.0]
 
 
-def test_an_appeal_labels_the_last_claim_and_takes_its_reward_back(refits):
-    rings = [Ring(50, SPACES["features"]) for _ in range(2)]
-    stored(refits, episode({CLASSIFIED: True}, value=3.0, by_hand=True), rings)
+def test_an_appeal_labels_the_last_claim_and_takes_its_reward_back(refits, stored, rings):
+    stored(episode({CLASSIFIED: True}, value=3.0, by_hand=True))
     for ring in rings:
         assert ring.steps[Columns.REWARDS][:4].tolist() == [0, 0, 1, 0]
         assert ring.steps[Columns.TERMINATEDS][2]
-    stored(refits, episode({}, first={APPEAL: True}, done=False), rings)
+    stored(episode({}, first={APPEAL: True}, done=False))
     for ring in rings:
         assert not ring.steps[Columns.REWARDS][:4].any()
         assert not ring.steps[Columns.TERMINATEDS][:4].any()
     assert refits._labels == [False]
     assert float(refits._features[0]["front"].mean()) == 3.0
-    stored(refits, episode({}, first={APPEAL: True}), rings)  # there is nothing more to appeal against
+    stored(episode({}, first={APPEAL: True}))  # there is nothing more to appeal against
     assert refits.verdicts == 1
