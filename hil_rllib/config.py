@@ -13,7 +13,7 @@ Haarnoja et al. 2018, "ours" was tuned here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +22,10 @@ from hil_rllib import strict_yaml
 from hil_rllib.strict_yaml import ConfigError, NotEmpty, Range
 
 __all__ = ["Config", "ConfigError", "load_config"]
+
+VERSION = 1  # of configuration files; one that does not say it is read as it stands
+# {version: what makes its nested values those of the next one}
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 Count = Annotated[int, Range(low=0)]
 Positive = Annotated[int, Range(low=1)]
@@ -245,7 +249,7 @@ class Config:
 
     def to_yaml(self) -> str:
         """The resolved configuration; `load_config` reads it back to an equal one."""
-        return strict_yaml.dump(self.to_dict())
+        return strict_yaml.dump({"version": VERSION, **self.to_dict()})
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -272,13 +276,30 @@ def from_dict(values: dict[str, Any], origin: str) -> Config:
     return strict_yaml.build(Config, strict_yaml.flatten(Config, values, origin))
 
 
+def _of_this_version(values: Any, origin: str) -> Any:
+    """Values without their `version`, migrated where it is an older one."""
+    if not isinstance(values, dict) or "version" not in values:
+        return values
+    version = values.pop("version")
+    if not isinstance(version, int) or version < 1:
+        raise ConfigError(f"{origin}: version must be a whole number from 1, got {version!r}.")
+    if version > VERSION:
+        raise ConfigError(
+            f"{origin} has version {version}, this program reads up to {VERSION}. Use the release that "
+            "wrote it."
+        )
+    for older in range(version, VERSION):
+        values = MIGRATIONS[older](values)
+    return values
+
+
 def _leaves(path: Path, below: tuple[Path, ...]) -> strict_yaml.Leaves:
     """Checked leaves of a file over those of its base. below: the files that named this one as base."""
     resolved = path.resolve()
     if resolved in below:
         raise ConfigError(f"{path}: base leads back to a file that it is the base of. Remove one `base:`.")
     values = strict_yaml.parse(strict_yaml.read_text(path), str(path))
-    values = {} if values is None else values
+    values = _of_this_version({} if values is None else values, str(path))
     base: strict_yaml.Leaves = {}
     if isinstance(values, dict) and "base" in values:
         name = values.pop("base")

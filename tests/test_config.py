@@ -7,9 +7,11 @@ import string
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hil_rllib import config as config_module
 from hil_rllib import strict_yaml
 from hil_rllib.config import Config, ConfigError, SACSection, load_config
 
@@ -203,3 +205,29 @@ def test_overridden_values_survive_saving_the_resolved_config(
 )
 def test_text_survives_dumping(text: str) -> None:
     assert strict_yaml.parse(strict_yaml.dump({"key": text}), "dumped") == {"key": text}
+
+
+def test_a_saved_file_says_its_version_and_an_older_one_is_migrated(tmp_path, monkeypatch):
+    file = tmp_path / "config.yaml"
+    file.write_text(Config().to_yaml())
+    assert yaml.safe_load(file.read_text())["version"] == config_module.VERSION
+    assert load_config(file) == Config()
+
+    def renamed(values):  # as if `seed` had been called `random_seed` in version 1
+        values["run"]["seed"] = values["run"].pop("random_seed")
+        return values
+
+    monkeypatch.setattr(config_module, "VERSION", 2)
+    monkeypatch.setattr(config_module, "MIGRATIONS", {1: renamed})
+    file.write_text("version: 1\nrun: {random_seed: 7}\n")
+    assert load_config(file).run.seed == 7
+    file.write_text("version: 2\nrun: {seed: 7}\n")
+    assert load_config(file).run.seed == 7
+
+
+def test_a_file_of_a_later_version_is_refused(tmp_path):
+    file = tmp_path / "config.yaml"
+    for version, says in ((99, "version 99, this program reads up to 1"), ("new", "whole number from 1")):
+        file.write_text(f"version: {version}\n")
+        with pytest.raises(ConfigError, match=says):
+            load_config(file)

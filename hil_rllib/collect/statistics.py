@@ -143,24 +143,22 @@ class Statistics:
         self._running.clear()
 
     def get_state(self) -> dict[str, Any]:
-        """Plain values: the totals, the windows that rates look back on, and the episodes under way."""
+        """Plain values: the totals, what rates look back on, the episodes under way; times are not kept."""
         return {
             **self.totals(),
             "running": {episode: asdict(running) for episode, running in self._running.items()},
             "recent": [[success, asdict(running)] for success, running in self._recent],
             "staleness": list(self._staleness),
-            "intervals_ms": list(self._intervals_ms),
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continue from `get_state`; one of version 1 has only the totals."""
-        for window in (self._recent, self._staleness, self._intervals_ms):
+        for window in (self._recent, self._staleness):
             window.clear()
         self.set_totals({name: state[name] for name in TOTALS if name in state})
         self._running = {episode: _Running(**counts) for episode, counts in state.get("running", {}).items()}
         self._recent.extend((success, _Running(**counts)) for success, counts in state.get("recent", ()))
         self._staleness.extend(state.get("staleness", ()))
-        self._intervals_ms.extend(state.get("intervals_ms", ()))
 
 
 @dataclass

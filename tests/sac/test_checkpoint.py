@@ -36,8 +36,7 @@ def rings(algorithm):
         ring = getattr(algorithm, name)
         starts = ring._starts[(ring._head + np.arange(len(ring))) % ring.capacity]
         held[name] = {
-            "starts": starts,
-            "rows_written": np.array(ring.rows_written),
+            "starts": starts - ring.rows_written,
             "steps": nested_map(lambda x, at=starts % ring.capacity: x[at], ring.steps),
             "obs": nested_map(lambda x, at=starts % ring.capacity: x[at], ring.obs),
             "next": nested_map(lambda x, at=(starts + 1) % ring.capacity: x[at], ring.obs),
@@ -105,7 +104,7 @@ def losses(algorithm, steps):
 
     def listening(results, key=None, **how):
         if key == LEARNER_RESULTS:
-            given.append({name: float(stat.peek()) for name, stat in results[0][DEFAULT_MODULE_ID].items()})
+            given.append(dict(algorithm.metrics.peek_results(results[0])[DEFAULT_MODULE_ID]))
         aggregate(results, key=key, **how)
 
     algorithm.metrics.aggregate = listening
