@@ -52,7 +52,7 @@ def main() -> None:
     for name, ring in (("online", algorithm.online), ("demo", algorithm.demo)):
         fill(ring, space, args.steps or ring.capacity)
         rows.append((f"{name} ring full: {len(ring)} steps, {ring_gb(ring):.2f} GB", peak_gb()))
-    algorithm.env_steps = algorithm._evaluated_at = 10**9  # far behind its budget, it only learns
+    algorithm.experience.env_steps = algorithm._evaluated_at = 10**9  # far behind its budget, it only learns
     before = algorithm.updates
     while algorithm.training_iteration < args.seconds:  # one a second
         algorithm.train()

@@ -107,7 +107,9 @@ def main() -> None:
     row("figure", "threads", "median (least)", "target")
     for name, config_file in (("two cameras", "panda_sac.yaml"), ("state", "panda_sac_state.yaml")):
         algorithm = build(config_file, args.steps)
-        algorithm.env_steps = algorithm._evaluated_at = 10**9  # far behind its budget, it only learns
+        algorithm.experience.env_steps = algorithm._evaluated_at = (
+            10**9
+        )  # far behind its budget, it only learns
         plain = PlainLoop(algorithm)
         batch = plain.cfg.batch_size
         for threads in args.threads:

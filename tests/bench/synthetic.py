@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ def build(config_file: str, steps: int, overrides: Sequence[str] = ()) -> HILSAC
     It is built here, not in a process of its own as by Tune, and returned once all its helpers are up. The
     operator is the synthetic one and there is nothing to load: only what a benchmark adds is measured.
     """
-    fixed = ["demos.source=none", "operator.device=scripted", "sac.bc_start_updates=0"]
+    folder = tempfile.mkdtemp(prefix="hil_bench_")
+    fixed = ["demos.source=none", "operator.device=scripted", "sac.bc_start_updates=0", f"run.dir={folder}"]
     hil = load_config(CONFIGS / config_file, [*fixed, *overrides])
     start_ray(hil)
     algorithm = HILSACConfig.from_config(hil).build_algo()
@@ -37,7 +39,7 @@ def build(config_file: str, steps: int, overrides: Sequence[str] = ()) -> HILSAC
     space, _ = algorithm.spaces[DEFAULT_MODULE_ID]
     fill(algorithm.online, space, steps, seed=0)
     fill(algorithm.demo, space, steps, seed=1)
-    algorithm.env_steps = algorithm._evaluated_at = steps
+    algorithm.experience.env_steps = algorithm._evaluated_at = steps
     return algorithm
 
 
