@@ -195,3 +195,23 @@ def test_a_checkpoint_that_saw_more_than_is_there_is_not_resumed_exactly(tmp_pat
     shutil.rmtree(tmp_path)
     with pytest.raises(ValueError, match="2 records of the online ring, 0 are there"):
         opened(tmp_path).recover(cursor, exact=True)
+
+
+def test_a_reward_that_was_taken_back_stays_taken_back(tmp_path):
+    def ends(experience):
+        rings = experience._online.ring, experience._demo.ring
+        return [ring.steps[name][:3].tolist() for ring in rings for name in ("rewards", "terminateds")]
+
+    experience = opened(tmp_path)
+    experience.recover(exact=False)
+    experience.begin()
+    experience.add(fragment(1, 0, 3, terminated=True, flags=[1, 1, 1]), {})
+    experience.add(fragment(2, 0, 3, terminated=True), {})
+    experience.withdraw("1")
+    expected = [[1000, 1001, 0], [False] * 3] * 2
+    assert ends(experience) == expected
+    experience.close()
+    resumed = opened(tmp_path)
+    resumed.recover(exact=False)
+    assert ends(resumed) == expected
+    resumed.close()

@@ -129,7 +129,7 @@ def rings():
 
 
 @pytest.fixture
-def stored(rings, tmp_path):
+def stored(refits, rings, tmp_path):
     """Stores an episode as the algorithm does."""
     experience = Experience(*rings, tmp_path / "replay")
 
