@@ -108,6 +108,7 @@ def curves(run_dir: Path, name: str) -> dict[int, float]:
 def test_in_lockstep_a_killed_and_resumed_run_is_the_run_that_was_never_killed(start, tmp_path):
     """N + M steps = N steps, SIGKILL, --resume, M steps: curves and weights, bit by bit."""
     short = ("run.mode=lockstep", "stop.env_steps=400", "checkpoint.every_steps=100")
+    short += ("runners.autonomous=1", "runners.envs_per_runner=2")
     assert start("whole", *short, "evaluation.every_steps=150").wait(PATIENCE_S) == 0
     killed, log = tmp_path / "killed", tmp_path / "killed.log"
     process = start("killed", *short, "evaluation.every_steps=150")

@@ -18,7 +18,7 @@ from ray.rllib.utils.metrics import LEARNER_RESULTS
 from hil_rllib.data.replay import nested_map
 from hil_rllib.sac.checkpoint import STATE_FILE, newest_checkpoint, restore_run
 
-STEPS = 60  # of all runners together
+STEPS = 60
 
 
 def learned(algorithm):
@@ -79,9 +79,7 @@ def saved(build, configure):
         "operator.device=scripted",
         "operator.scripted.start_after_step=3",
         "operator.scripted.takeover_probability=0.3",
-        "runners.autonomous=1",
-        "runners.envs_per_runner=2",
-        "runners.fragment=4",  # STEPS falls into the middle of every episode
+        "runners.fragment=4",  # STEPS falls into the middle of an episode
     )
     original = build(config)
     while original.env_steps < STEPS:
@@ -117,17 +115,17 @@ def losses(algorithm, steps):
 def test_everything_comes_back(saved):
     assert_same(saved.before, saved.after)
     assert saved.before.rest["counters"] == (STEPS, 80)
-    assert saved.before.rest["evaluations"]["latest"]["at_env_steps"] in (48, 60)
+    assert saved.before.rest["evaluations"]["latest"]["at_env_steps"] == 40
     assert len(saved.original.online) < STEPS
-    assert 0 < saved.before.rest["statistics"]["human_steps"] < STEPS / 3
+    assert 0 < saved.before.rest["statistics"]["human_steps"] < STEPS
     adam = [name for name in saved.before.learned if name.startswith(("critic/", "actor/", "temperature/"))]
     assert any(saved.before.learned[name].any() for name in adam if "exp_avg" in name)
 
 
 def test_n_steps_and_m_steps_are_n_steps_a_restart_and_m_steps(saved):
     """Episodes under way, the synthetic human's mind, exploration: bit by bit as without the restart."""
-    expected = losses(saved.original, STEPS + 96)  # all episodes end within, at their limit of 25 steps
-    assert losses(saved.restored, STEPS + 96) == expected
+    expected = losses(saved.original, STEPS + 60)  # the episode under way and two more end within
+    assert losses(saved.restored, STEPS + 60) == expected
     assert len(expected) > 5
     assert_same(snapshot(saved.original), snapshot(saved.restored))
     moved = learned(saved.original)
