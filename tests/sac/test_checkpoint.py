@@ -97,12 +97,14 @@ def saved(build, configure):
 
 
 def losses(algorithm, steps):
-    """Every scalar that the learner gives until so many steps are stored."""
+    """Losses, values and entropy that the learner tells until so many steps are stored."""
     given, aggregate = [], algorithm.metrics.aggregate
 
     def listening(results, key=None, **how):
         if key == LEARNER_RESULTS:
-            given.append(dict(algorithm.metrics.peek_results(results[0])[DEFAULT_MODULE_ID]))
+            scalars = algorithm.metrics.peek_results(results[0])[DEFAULT_MODULE_ID]
+            told = [name for name in scalars if name.endswith(("_loss", "_mean", "entropy", "temperature"))]
+            given.append({name: float(scalars[name]) for name in sorted(told)})
         aggregate(results, key=key, **how)
 
     algorithm.metrics.aggregate = listening
@@ -126,7 +128,8 @@ def test_n_steps_and_m_steps_are_n_steps_a_restart_and_m_steps(saved):
     """Episodes under way, the synthetic human's mind, exploration: bit by bit as without the restart."""
     expected = losses(saved.original, STEPS + 60)  # the episode under way and two more end within
     assert losses(saved.restored, STEPS + 60) == expected
-    assert len(expected) > 5
+    assert len(expected) >= 5
+    assert all("critic_loss" in scalars for scalars in expected)
     assert_same(snapshot(saved.original), snapshot(saved.restored))
     moved = learned(saved.original)
     assert any((value != saved.before.learned[name]).any() for name, value in moved.items())
@@ -168,4 +171,4 @@ def test_half_a_checkpoint_is_passed_over(saved, tmp_path, caplog):
     state = tmp_path / "trial" / "checkpoint_000001" / STATE_FILE
     state.write_text(state.read_text()[:1000])
     assert newest_checkpoint(tmp_path).name == "checkpoint_000000"
-    assert caplog.text.count("is not whole") == 3
+    assert caplog.text.count("is not whole") == 2
