@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ring_parts import SPACE, fragment, held
 
-from hil_rllib.data.replay import Ring, flattened
+from hil_rllib.data.replay import Ring, flat
 from hil_rllib.data.replay_v1 import START, fragments
 
 
@@ -14,7 +14,7 @@ def save_as_version_1_did(ring, folder, name, saved):
     """New rows since the last save, beginning with its last one, which may have become a start since."""
     first = max(saved["rows_written"] - 1 if saved["shards"] else 0, ring.rows_written - ring.capacity, 0)
     rows = np.arange(first, ring.rows_written)
-    columns = flattened({"obs": ring.obs, "steps": ring.steps})
+    columns = flat({"obs": ring.obs, "steps": ring.steps})
     file = folder / f"{name}-{first:09d}-{ring.rows_written:09d}.npz"
     arrays = {key: column[rows % ring.capacity] for key, column in columns.items()}
     np.savez(file, **arrays, **{START: ring.is_start(rows)})
