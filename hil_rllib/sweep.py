@@ -110,7 +110,6 @@ def run(plan: Plan, folder: Path, source: str, *, resume: bool) -> list[Row]:
                 param_space=param_space,
                 tune_config=tune.TuneConfig(
                     num_samples=plan.sweep.samples,
-                    max_concurrent_trials=plan.sweep.parallel,
                     search_alg=searcher(plan),
                     scheduler=scheduler(plan),
                     trial_name_creator=lambda trial: dirname(trial.trial_id),

@@ -7,7 +7,7 @@ from typing import Any
 
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
-from ray.tune.search import BasicVariantGenerator, Searcher
+from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter, Searcher
 
 from hil_rllib.sweeping.objective import Objective
 from hil_rllib.sweeping.plan import Draw, Plan
@@ -39,8 +39,13 @@ def searcher(plan: Plan) -> Searcher | BasicVariantGenerator:
     if plan.sweep.search == "optuna":
         from ray.tune.search.optuna import OptunaSearch
 
-        return OptunaSearch(metric="objective", mode=mode(plan), seed=plan.sweep.seed)
-    return BasicVariantGenerator(random_state=plan.sweep.seed, constant_grid_search=True)
+        chooser = OptunaSearch(metric="objective", mode=mode(plan), seed=plan.sweep.seed)
+        return ConcurrencyLimiter(chooser, plan.sweep.parallel) if plan.sweep.parallel else chooser
+    return BasicVariantGenerator(
+        max_concurrent=plan.sweep.parallel or 0,  # 0: as many as find a place
+        random_state=plan.sweep.seed,
+        constant_grid_search=True,
+    )
 
 
 def scheduler(plan: Plan) -> TrialScheduler:

@@ -111,7 +111,12 @@ def test_what_cannot_be_swept_is_said_before_anything_runs(plan, text: str, mess
 def test_optuna_and_asha_are_taken_by_name(plan) -> None:
     text = "sweep: {base: BASE, search: optuna, scheduler: asha}\nspace: {sac.tau: {uniform: [0.001, 0.1]}}"
     made = plan(text, "stop.env_steps=9000", "evaluation.every_steps=500")
-    assert type(searcher(made)).__name__ == "OptunaSearch"
+    chooser = searcher(made)
+    assert type(chooser).__name__ == "OptunaSearch"
+    chooser.set_search_properties("objective", "max", space(made) | {"plan": made})
+    assert 0.001 <= chooser.suggest("first")["sac.tau"] <= 0.1
+    assert searcher(plan(text, "sweep.parallel=2")).max_concurrent == 2
+    assert searcher(plan(WHOLE, "sweep.parallel=3")).max_concurrent == 3
     rungs = scheduler(made)._brackets[0]._rungs
     assert [steps for steps, _ in rungs] == [9000, 3000, 1000]
 
