@@ -43,7 +43,7 @@ def cluster(cache: Path) -> Iterator[None]:
     hook = {"worker_process_setup_hook": "hil_rllib.logs.quiet_worker"}
     ray.init(
         num_cpus=8,
-        resources={OPERATOR_RESOURCE: 8},
+        resources={OPERATOR_RESOURCE: 8, "operator_1": 1, "operator_2": 1},
         include_dashboard=False,
         logging_level="ERROR",
         runtime_env=hook,
