@@ -147,6 +147,8 @@ def draw(found: Sequence[Row], plan: Plan, path: Path) -> None:
         if how.kind == "loguniform":
             axis.set_xscale("log")
         axis.set_xlabel(key, fontsize=8)
+        if plan.sweep.objective == "success":
+            axis.set_ylim(-0.03, 1.03)
     axes[0, 0].set_ylabel(plan.sweep.objective.replace("_", " "), fontsize=8)
     figures.save(figure, path, axes[0])
 
