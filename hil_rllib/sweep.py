@@ -101,7 +101,7 @@ def run(plan: Plan, folder: Path, source: str, *, resume: bool) -> list[Row]:
                 str(folder),
                 trainable,
                 resume_unfinished=True,
-                restart_errored=True,
+                resume_errored=True,  # not restart_errored: a trial begun anew by Tune has another name
                 param_space=param_space,
             )
         else:
