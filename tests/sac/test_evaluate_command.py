@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import pickle
 import shutil
 import subprocess
@@ -20,7 +19,6 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 
 from hil_rllib import evaluate, sheet
 from hil_rllib.collect.encode import encoded_space
-from hil_rllib.results.workers import in_processes
 from hil_rllib.sac.checkpoint import STATE_FILE, VERSION
 from hil_rllib.sac.checkpoint_files import MODULE_FILE
 from hil_rllib.sac.config import HILSACConfig, build_env
@@ -99,22 +97,6 @@ def test_summary_counts_time_only_of_what_was_solved():
         "penalty": -0.01,
     }
     assert evaluate.summarise(results[1:])["seconds_to_success"] is None
-
-
-def test_a_worker_that_fails_or_dies_is_not_waited_for():
-    def spoiled(seeds):
-        for seed in seeds:
-            if seed == 2:
-                raise ValueError("no weights")
-            if seed == 3:
-                os._exit(1)
-            yield seed
-
-    assert list(in_processes(spoiled, [10, 11, 12], 2)) == [10, 11, 12]
-    with pytest.raises(ValueError, match="no weights"):
-        list(in_processes(spoiled, [0, 1, 2], 2))
-    with pytest.raises(OSError, match="that worked on 3 died"):
-        list(in_processes(spoiled, [0, 3, 4], 2))
 
 
 def test_frames_are_encoded_for_a_policy_that_sees(configure, tmp_path, capsys):
