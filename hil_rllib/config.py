@@ -41,8 +41,8 @@ Device = Literal["auto", "browser", "gamepad", "hid", "keyboard", "none", "scrip
 class RunSection:
     seed: Count = 0
     dir: Name = "runs/panda_sac"
-    # bc, iql: RLlib's own, on the demonstrations alone; reward: a classifier of success, on labelled frames
-    algorithm: Literal["sac", "bc", "iql", "reward"] = "sac"
+    # bc, iql, act: on the demonstrations alone; reward: a classifier of success, on labelled frames
+    algorithm: Literal["sac", "bc", "iql", "act", "reward"] = "sac"
     init_from: Name | None = None  # a run or checkpoint whose policy to begin with; skips the BC start
     mode: Literal["async", "lockstep"] = "async"  # lockstep: same seed, same run
 
@@ -184,6 +184,24 @@ class IQLSection:
 
 
 @dataclass(frozen=True)
+class ACTSection:
+    """Action chunking with transformers, Zhao et al. 2023 ("ACT": its appendix C or its code)."""
+
+    chunk: Positive = 20  # [steps] 2 s, as ACT's 100 at 50 Hz
+    # m of the weights exp(-m·i), i = 0 for the oldest prediction; ACT's 0.01. Below 0 the newest count most.
+    ensemble_decay: Annotated[float, Range(low=-10, high=10)] = 0.01
+    kl_weight: Weight = 10.0  # ACT
+    latent: Positive = 32  # of z; ACT's code
+    width: Positive = 128  # of a token; ACT has 512 for two arms and a GPU
+    heads: Positive = 8  # ACT
+    feedforward: Positive = 512  # ACT 3200
+    encoder_layers: Positive = 2  # of each of the two encoders; ACT 4
+    decoder_layers: Positive = 1  # ACT says 7, but its code takes what the first gives and drops the others
+    dropout: Annotated[float, Range(low=0, high=0.9)] = 0.1  # ACT
+    weight_decay: Weight = 1e-4  # AdamW; ACT's code
+
+
+@dataclass(frozen=True)
 class RewardSection:
     """Success told from both cameras: how a classifier is trained, and whether one rewards a SAC run."""
 
@@ -231,6 +249,7 @@ class Config:
     sac: SACSection = field(default_factory=SACSection)
     offline: OfflineSection = field(default_factory=OfflineSection)
     iql: IQLSection = field(default_factory=IQLSection)
+    act: ACTSection = field(default_factory=ACTSection)
     reward: RewardSection = field(default_factory=RewardSection)
     evaluation: EvaluationSection = field(default_factory=EvaluationSection)
     checkpoint: CheckpointSection = field(default_factory=CheckpointSection)
@@ -350,6 +369,10 @@ def _check(config: Config, origin: str) -> None:
         (
             offline and (config.record.operator or config.record.autonomous),
             f"record: run.algorithm '{config.run.algorithm}' has no runners to record. Set both to false.",
+        ),
+        (
+            config.act.width % (4 * config.act.heads) != 0,
+            f"act.width {config.act.width} must be a multiple of 4 times act.heads {config.act.heads}.",
         ),
         (
             config.record.autonomous and config.runners.autonomous == 0,

@@ -34,8 +34,8 @@ from hil_rllib.results.workers import in_processes
 from hil_rllib.sac.checkpoint_files import find_checkpoint
 from hil_rllib.sac.config import build_env
 from hil_rllib.sac.evaluation import EpisodeResult, run_episodes
-from hil_rllib.sac.trained import load_policy, read_config
 from hil_rllib.sheet import Strip, StripRecorder, write_sheet
+from hil_rllib.trained import load_policy, read_config
 from hil_rllib.video import VideoRecorder
 
 

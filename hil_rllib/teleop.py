@@ -16,22 +16,24 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import gymnasium
 
 from envs.gl import HeadlessGLError
 from envs.viewer import SCENES, NoDisplayError, open_scene
 from hil_rllib.console import Interrupt, LiveLine, UsageError, new_file, report
-from hil_rllib.contract import RERECORD, SUCCESS
+from hil_rllib.contract import IS_INTERVENTION, RERECORD, SUCCESS
 from hil_rllib.devices import DeviceUnavailable
 from hil_rllib.devices.controls import help_text
 from hil_rllib.logs import quiet
 from hil_rllib.session import DEFAULT_ID, Meter, Seat, add_arguments, controls, take_seat
 from hil_rllib.video import VideoRecorder
 
+if TYPE_CHECKING:
+    from hil_rllib.sac.evaluation import Policy
+
 PAUSE_S = 1.0  # [s] between episodes that a person drives, to take a breath; gym-hil 0.1.14
-Policy = Callable[[Any], Any]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -124,10 +126,14 @@ def drive(
         if meter.episodes and inputs.device.realtime:
             time.sleep(PAUSE_S)
         observation, _ = env.reset(seed=args.seed + meter.episodes)
+        if policy is not None:
+            policy.reset()
         steps, by_hand, done = 0, meter.human_steps, False
         while not done and not stop() and meter.steps != args.steps:
             action = inputs.idle_action() if policy is None else policy(observation)
             observation, reward, terminated, truncated, info = env.step(action)
+            if policy is not None and info[IS_INTERVENTION]:
+                policy.reset()  # what it planned before is void
             steps, done = steps + 1, terminated or truncated
             meter.add(info)
             state = meter.line(info, inputs.missed_deadlines)
@@ -146,7 +152,7 @@ def _seat_beside_policy(args: argparse.Namespace) -> tuple[Seat, Policy]:
 
     from hil_rllib.sac.checkpoint_files import find_checkpoint
     from hil_rllib.sac.config import env_options
-    from hil_rllib.sac.trained import load_policy, read_config
+    from hil_rllib.trained import load_policy, read_config
 
     checkpoint = find_checkpoint(args.policy)
     config, _ = read_config(checkpoint)

@@ -16,6 +16,7 @@ import ray
 from ray import tune
 
 from envs.gl import HeadlessGLError, require_headless_gl
+from hil_rllib.algorithms import ALGORITHMS
 from hil_rllib.collect.runners import RunnerError
 from hil_rllib.config import Config, ConfigError, load_config
 from hil_rllib.console import report
@@ -26,26 +27,18 @@ from hil_rllib.devices.gamepad_maps import load_maps
 from hil_rllib.interrupts import StopSignals
 from hil_rllib.logs import quiet
 from hil_rllib.models.weights import find_weights
-from hil_rllib.offline.config import HILBCConfig, HILIQLConfig
 from hil_rllib.progress import ProgressLine, RunStopper
-from hil_rllib.reward.config import HILRewardConfig
 from hil_rllib.reward_sources import local_sources
 from hil_rllib.run_lock import RunInUseError, RunLock
 from hil_rllib.sac.checkpoint import newest_checkpoint
 from hil_rllib.sac.classifier import find_classifier
-from hil_rllib.sac.config import HILSACConfig, build_env, demo_options, device_options
+from hil_rllib.sac.config import build_env, demo_options, device_options
 from hil_rllib.sac.init_from import check_policy
 from hil_rllib.sac.recorder import check_datasets, operator_names, recorded_episodes
 from hil_rllib.sac.refit import check_refit
 from hil_rllib.sac.skipping import BATCH_FILE
 
 CONFIG_FILE, SUMMARY_FILE, TRIAL = "config.yaml", "summary.json", "trial"
-ALGORITHMS: dict[str, Any] = {
-    "sac": HILSACConfig,
-    "bc": HILBCConfig,
-    "iql": HILIQLConfig,
-    "reward": HILRewardConfig,
-}
 INPUT_ERRORS = (
     ConfigError, DatasetError, DeviceUnavailable, HeadlessGLError, RunInUseError, OSError, ValueError,
 )  # fmt: skip

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from collections.abc import Mapping
+from typing import Any
 
+import torch
+from torch import Tensor, nn
+
+from hil_rllib.contract import CAMERAS
 from hil_rllib.models.resnet10 import ResNet10
 from hil_rllib.models.weights import find_weights, fit_weights, read_weights
 
@@ -25,6 +29,15 @@ def load_encoder(weights: str, seed: int = 0, hub_timeout_s: float = 15.0) -> Re
         expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
         model.load_state_dict(fit_weights(read_weights(path), expected, source=str(path)))
     return model.eval()
+
+
+def with_features(obs: Mapping[str, Any], trunk: nn.Module | None) -> Mapping[str, Any]:
+    """The observation with its cameras' feature maps, made of its frames by `trunk` if it has frames."""
+    if trunk is None or "pixels" not in obs:
+        return obs
+    frames: Tensor = torch.cat([obs["pixels"][camera] for camera in CAMERAS])  # one pass for all cameras
+    maps = trunk(frames.permute(0, 3, 1, 2).float() / 255).chunk(len(CAMERAS))
+    return {**obs, "features": dict(zip(CAMERAS, maps, strict=True))}
 
 
 def _draw_weights(model: ResNet10, seed: int) -> None:

@@ -70,6 +70,21 @@ for _position in (AGENT_POS["tcp_pos"], slice(AGENT_POS_DIM, AGENT_POS_DIM + 3))
     _SCALE[_position] = torch.tensor([0.2, 0.2, 0.15])  # [m]
 
 
+class StateScaling(nn.Module):
+    """The first `dim` entries of agent_pos and environment_state to about [-1, 1] each."""
+
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", _CENTRE[:dim].clone(), persistent=False)
+        self.register_buffer("scale", _SCALE[:dim].clone(), persistent=False)
+
+    def forward(self, state: Tensor) -> Tensor:
+        return (state - self.centre) / self.scale
+
+
 class StateHead(nn.Module):
     """agent_pos (B, 18), with environment_state (B, 3) appended where there is one → latent.
 
@@ -77,18 +92,14 @@ class StateHead(nn.Module):
     latent alone millimetres are hard to tell.
     """
 
-    centre: Tensor
-    scale: Tensor
-
     def __init__(self, dim: int, latent_dim: int) -> None:
         super().__init__()
-        self.register_buffer("centre", _CENTRE[:dim].clone(), persistent=False)
-        self.register_buffer("scale", _SCALE[:dim].clone(), persistent=False)
+        self.scaling = StateScaling(dim)
         self.net = nn.Sequential(nn.Linear(dim, latent_dim), nn.LayerNorm(latent_dim), nn.Tanh())
         self.out_dim = latent_dim + dim
 
     def forward(self, state: Tensor) -> Tensor:
-        state = (state - self.centre) / self.scale
+        state = self.scaling(state)
         return torch.cat([self.net(state), state], -1)
 
 

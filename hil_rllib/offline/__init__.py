@@ -1,1 +1,1 @@
-"""RLlib's offline algorithms on LeRobot data: `run.algorithm: bc | iql`."""
+"""RLlib's offline algorithms on LeRobot data: `run.algorithm: bc | iql | act`."""

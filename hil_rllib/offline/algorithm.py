@@ -18,18 +18,17 @@ from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.result import SHOULD_CHECKPOINT, TIMESTEPS_TOTAL
 
 from hil_rllib.collect.statistics import Evaluations
-from hil_rllib.offline.config import HILBCConfig, HILIQLConfig
+from hil_rllib.offline.config import HILACTConfig, HILBCConfig, HILIQLConfig
 from hil_rllib.sac.checkpoint import read_state, restore_random, save_random, write_state
 from hil_rllib.sac.evaluation import Evaluator
 from hil_rllib.sac.init_from import load_policy
 from hil_rllib.sac.machine import keep_freed_memory, learner_threads, on_this_node
-from hil_rllib.sac.module import ACTING
 
 REPORT_EVERY = 20  # [updates]
 
 
 class OfflineRun(MARWIL):
-    """What both algorithms, which RLlib derives from MARWIL, get here; the update is RLlib's own.
+    """What the algorithms, all derived from MARWIL by RLlib, get here; the update is RLlib's own.
 
     Nobody waits here, so an evaluation is waited for: what ends a run are the weights that it then saves.
     """
@@ -44,7 +43,8 @@ class OfflineRun(MARWIL):
         keep_freed_memory()
         super().setup(config)
         self.hil = hil = self.config.hil
-        self.updates, self.evaluations = 0, Evaluations(clock="updates")
+        self.updates = self._saved_at = 0
+        self.evaluations = Evaluations(clock="updates")
         self._clock = (time.monotonic(), 0)
         self.begin()
         if self.config.restore_from:
@@ -54,35 +54,44 @@ class OfflineRun(MARWIL):
 
     def begin(self) -> None:
         """Make what averages and evaluates the policy."""
-        if not hasattr(self._policy, "target_actor"):
+        if not hasattr(self._policy, f"target_{self._policy.acting[0]}"):
             self._policy.make_target_networks()
-        self._policy.set_gripper_prior(torch.from_numpy(self.offline_data.gripper_counts()))
+        self.prepare_policy()
         spaces = {DEFAULT_MODULE_ID: (self.config.observation_space, self.config.action_space)}
         spec = self.config.get_rl_module_spec(spaces=spaces, inference_only=True)
         self.evaluator = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Evaluator).remote(
             self.hil, spec
         )
 
+    def prepare_policy(self) -> None:
+        """What the policy is to know of the data."""
+        self._policy.set_gripper_prior(torch.from_numpy(self.offline_data.gripper_counts()))
+
     def training_step(self) -> None:
         """Updates up to the next report, which falls on every evaluation, checkpoint and the end."""
-        hil = self.hil
-        stops = (REPORT_EVERY, hil.evaluation.every_steps, hil.checkpoint.every_steps, hil.offline.updates)
         while True:
             super().training_step()
             self.updates += 1
             self.average()
-            if any(self.updates % every == 0 for every in stops):
+            if self.updates % REPORT_EVERY == 0 or self.evaluation_due() or self.checkpoint_due():
                 break
-        if self.updates % hil.evaluation.every_steps == 0 or self.updates == hil.offline.updates:
+        if self.evaluation_due():
             self.evaluate_greedily()
         self._log()
+
+    def evaluation_due(self) -> bool:
+        """Every so many updates, and at the end."""
+        return self.updates % self.hil.evaluation.every_steps == 0 or self.updates == self.hil.schedule[1]
+
+    def checkpoint_due(self) -> bool:
+        return self.updates % self.hil.checkpoint.every_steps == 0
 
     @torch.no_grad()
     def average(self) -> None:
         """Move the averages, which act, towards the weights: they span the last tenth of the updates, and no
         more than 1/τ of them."""
         tau = max(self.hil.sac.tau, 10 / (10 + self.updates))
-        for name in ACTING:
+        for name in self._policy.acting:
             online, averaged = getattr(self._policy, name), getattr(self._policy, f"target_{name}")
             for weight, average in zip(online.parameters(), averaged.parameters(), strict=True):
                 average.lerp_(weight, tau)
@@ -95,7 +104,8 @@ class OfflineRun(MARWIL):
     def step(self) -> dict[str, Any]:
         result = super().step()
         result[TIMESTEPS_TOTAL] = self.updates  # TensorBoard's horizontal axis
-        if self.updates % self.hil.checkpoint.every_steps == 0:
+        if self.checkpoint_due() and self._saved_at != self.updates:
+            self._saved_at = self.updates
             result[SHOULD_CHECKPOINT] = True
         return result
 
@@ -111,20 +121,23 @@ class OfflineRun(MARWIL):
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
         path = super().save_to_path(path, **kwargs)
         save_random(Path(path))
-        state = {
+        write_state(Path(path), self.hil, self.state_of_run())
+        return path
+
+    def state_of_run(self) -> dict[str, Any]:
+        """What a checkpoint of ours holds beside the configuration."""
+        return {
             "env_steps": 0,
             "updates": self.updates,
             "sampler": self.offline_data.rng.bit_generator.state,
             "evaluations": vars(self.evaluations),
         }
-        write_state(Path(path), self.hil, state)
-        return path
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
         # Past `Algorithm`'s, which goes on to give the weights to env runners; here are none.
         Checkpointable.restore_from_path(self, path, *args, **kwargs)
         state = read_state(Path(path))
-        self.updates = state["updates"]
+        self.updates = self._saved_at = state["updates"]
         self.offline_data.rng.bit_generator.state = state["sampler"]
         self.evaluations = Evaluations(**state["evaluations"])
         self._clock = (time.monotonic(), self.updates)
@@ -137,17 +150,20 @@ class OfflineRun(MARWIL):
     def transitions(self) -> int:
         return len(self.offline_data.ring)
 
-    def _log(self) -> None:
+    def values(self) -> dict[str, float]:
+        """The run's `hil/…` metrics."""
         before, updates = self._clock
         self._clock = (time.monotonic(), self.updates)
-        values = {
+        return {
             "env_steps": 0,
             "updates": self.updates,
             "updates_per_s": (self.updates - updates) / max(1e-6, self._clock[0] - before),
             "human_seconds": 0.0,  # in this run; theirs are in the demonstrations
             "demo_ring": self.transitions(),  # drawn from
         }
-        for section, named in (("hil", values), ("evaluation", self.evaluations.latest)):
+
+    def _log(self) -> None:
+        for section, named in (("hil", self.values()), ("evaluation", self.evaluations.latest)):
             for name, value in named.items():
                 self.metrics.log_value((section, name), value, window=1)
 
@@ -158,6 +174,17 @@ class HILBC(OfflineRun, BC):
     @classmethod
     def get_default_config(cls) -> HILBCConfig:
         return HILBCConfig()
+
+
+class HILACT(OfflineRun, BC):
+    """Behaviour cloning of whole chunks of actions, by ACT's losses."""
+
+    @classmethod
+    def get_default_config(cls) -> HILACTConfig:
+        return HILACTConfig()
+
+    def prepare_policy(self) -> None:
+        """Nothing: a hand that is closed half of the time needs no balancing."""
 
 
 class HILIQL(OfflineRun, IQL):

@@ -12,15 +12,21 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from hil_rllib.collect.encode import encoded_space
 from hil_rllib.config import Config
+from hil_rllib.models.act import ACTSizes
+from hil_rllib.offline.act_learner import ACTLearner
+from hil_rllib.offline.act_module import ACTModule
+from hil_rllib.offline.chunks import ChunkBatches
 from hil_rllib.offline.data import DemoBatches
 from hil_rllib.offline.module import BCModule, IQLModule
 from hil_rllib.sac.config import build_env, demo_options, policy_config
+from hil_rllib.sac.module import AveragedModule
 
 
 class OfflineConfig(MARWILConfig):
-    """What both configurations share; everything of ours is in `.hil`."""
+    """What the configurations share; everything of ours is in `.hil`."""
 
-    module_class: type[BCModule]
+    module_class: type[AveragedModule]
+    data_class: type[DemoBatches] = DemoBatches
     hil: Config
     restore_from: str | None
 
@@ -40,7 +46,7 @@ class OfflineConfig(MARWILConfig):
         config.offline_data(
             input_=hil.demos.source,
             input_read_method_kwargs=demo_options(hil),
-            offline_data_class=DemoBatches,
+            offline_data_class=config.data_class,
             dataset_num_iters_per_learner=1,
         )
         config.training(train_batch_size_per_learner=hil.offline.batch_size, grad_clip=hil.sac.grad_clip)
@@ -53,7 +59,11 @@ class OfflineConfig(MARWILConfig):
         return config
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
-        return RLModuleSpec(module_class=self.module_class, model_config=policy_config(self.hil))
+        return RLModuleSpec(module_class=self.module_class, model_config=self.model_parts())
+
+    def model_parts(self) -> dict[str, Any]:
+        """The module's model_config."""
+        return policy_config(self.hil)
 
 
 class HILBCConfig(OfflineConfig, BCConfig):
@@ -72,6 +82,27 @@ class HILBCConfig(OfflineConfig, BCConfig):
         config = super().from_config(hil)
         config.training(lr=hil.offline.lr)
         return config
+
+
+class HILACTConfig(HILBCConfig):
+    """RLlib's behaviour cloning with ACT's chunks, network and losses."""
+
+    module_class = ACTModule
+    data_class = ChunkBatches
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        from hil_rllib.offline.algorithm import HILACT
+
+        super().__init__(algo_class=algo_class or HILACT)
+
+    def get_default_learner_class(self) -> type:
+        return ACTLearner
+
+    def model_parts(self) -> dict[str, Any]:
+        act, encoder = self.hil.act, self.hil.encoder
+        sizes = {name: getattr(act, name) for name in ACTSizes.__dataclass_fields__}
+        own = {"ensemble_decay": act.ensemble_decay, "weights": encoder.weights, "seed": self.hil.run.seed}
+        return sizes | own | {"max_seq_len": 1}  # RLlib asks for it where a module has a state
 
 
 class HILIQLConfig(OfflineConfig, IQLConfig):

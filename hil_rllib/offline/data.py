@@ -13,7 +13,7 @@ from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
 from hil_rllib.contract import MOTION_DIM
 from hil_rllib.data.offline_input import LeRobotOfflineData
-from hil_rllib.data.replay import Ring
+from hil_rllib.data.replay import Fragment, Nested, Ring
 from hil_rllib.models.augment import random_shift
 from hil_rllib.sac.demos import demo_fragments
 from hil_rllib.sac.losses import NO_OP
@@ -31,21 +31,31 @@ class DemoBatches(LeRobotOfflineData):
 
     def __init__(self, config: OfflineConfig) -> None:
         super().__init__(config)
-        self._hil = config.hil
-        fragments = list(demo_fragments(self, config.hil))
-        self.ring = Ring(sum(len(f) + 1 for f in fragments), config.observation_space)
+        self.hil = config.hil
+        self.rng = np.random.default_rng(config.hil.run.seed)
+        fragments = [self.prepared(fragment) for fragment in demo_fragments(self, config.hil)]
+        rows = sum(len(fragment) + 1 for fragment in fragments)
+        self.ring = Ring(rows, config.observation_space)
         for fragment in fragments:
             self.ring.add(fragment)
-        if config.hil.offline.leave_out_idle:
+        self.indexed()
+
+    def prepared(self, fragment: Fragment) -> Fragment:
+        """A demonstration as the ring is to hold it."""
+        return fragment
+
+    def indexed(self) -> None:
+        """Settle what of the ring is drawn."""
+        if self.hil.offline.leave_out_idle:
             starts = self.ring.is_start(np.arange(self.ring.rows_written))
-            self.ring.restore(self.ring.rows_written, starts & ~idle(self.ring.steps[Columns.ACTIONS]))
-        self.rng = np.random.default_rng(config.hil.run.seed)
+            written = self.ring.steps[Columns.ACTIONS][: self.ring.rows_written]
+            self.ring.restore(self.ring.rows_written, starts & ~idle(written))
 
     def gripper_counts(self) -> NDArray[np.int64]:
         """How often each choice of the gripper (3,) occurs among the transitions that are drawn."""
         drawn = self.ring.is_start(np.arange(self.ring.rows_written))
-        choices = self.ring.steps[Columns.ACTIONS][drawn, MOTION_DIM].round().astype(np.int64) + 1
-        return np.bincount(choices, minlength=3)
+        choices = self.ring.steps[Columns.ACTIONS][: len(drawn), MOTION_DIM][drawn].round() + 1
+        return np.bincount(choices.astype(np.int64), minlength=3)
 
     def sample(
         self,
@@ -55,18 +65,28 @@ class DemoBatches(LeRobotOfflineData):
         module_state: dict[str, Any] | None = None,
     ) -> MultiAgentBatch:
         """`num_samples` transitions drawn with replacement, for one learner in this process."""
-        if return_iterator or num_shards > 1:
-            raise ValueError("DemoBatches feeds one local learner, a batch an update. Set num_learners=0.")
+        self.check_local(return_iterator, num_shards)
         batch = self.ring.empty_batch(num_samples)
         self.ring.sample(self.rng, batch)
         for name in (Columns.OBS, Columns.NEXT_OBS):
-            if "pixels" in batch[name]:  # the encoder is trained: DrQ, as in SAC's learner
-                pad = self._hil.encoder.shift_pad
-                batch[name]["pixels"] = {
-                    camera: random_shift(torch.from_numpy(frames), pad).numpy()
-                    for camera, frames in batch[name]["pixels"].items()
-                }
+            batch[name] = self.shifted(batch[name])
         return MultiAgentBatch({DEFAULT_MODULE_ID: SampleBatch(batch)}, env_steps=num_samples)
+
+    @staticmethod
+    def check_local(return_iterator: bool, num_shards: int) -> None:
+        if return_iterator or num_shards > 1:
+            raise ValueError("DemoBatches feeds one local learner, a batch an update. Set num_learners=0.")
+
+    def shifted(self, obs: Nested) -> Nested:
+        """Frames, which are there where the encoder is trained, by DrQ's shift, as in SAC's learner."""
+        if "pixels" not in obs:
+            return obs
+        pad = self.hil.encoder.shift_pad
+        frames = {
+            camera: random_shift(torch.from_numpy(frames), pad).numpy()
+            for camera, frames in obs["pixels"].items()
+        }
+        return {**obs, "pixels": frames}
 
 
 def idle(actions: NDArray[np.float32]) -> NDArray[np.bool_]:

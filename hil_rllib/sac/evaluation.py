@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -31,38 +31,55 @@ class EpisodeResult:
     penalty: float
 
 
+class Policy(Protocol):
+    """Who acts in an episode, and may remember what happened in it."""
+
+    def __call__(self, obs: dict[str, Any]) -> NDArray[np.float32]:
+        """One observation of the environment → its action (4,)."""
+
+    def reset(self) -> None:
+        """Forget: an episode begins, or somebody else has acted in between."""
+
+
 class GreedyPolicy:
-    """The actor's mean and the gripper's argmax, for one observation at a time."""
+    """What the module does without exploring, one observation at a time; a `Policy`."""
 
     def __init__(self, hil: Config, module_spec: RLModuleSpec) -> None:
         torch.manual_seed(0)  # weights come later; nothing of the acting below is random
         self.module = module_spec.build()
         frozen = hil.env.image_obs and hil.encoder.frozen
         self._encoder = FrameEncoder(hil.encoder.weights, hil.run.seed) if frozen else None
+        self.reset()
+
+    def reset(self) -> None:
+        self._state = nested_map(lambda x: x[None], self.module.get_initial_state())
 
     def __call__(self, obs: dict[str, Any]) -> NDArray[np.float32]:
-        """One observation of the environment → its action (4,)."""
         if self._encoder is not None:
             obs = self._encoder(obs)
-        batch = nested_map(lambda x: torch.from_numpy(np.asarray(x))[None], obs)
-        return env_action(self._forward({Columns.OBS: batch})[Columns.ACTIONS][0].numpy())
+        rank = (1, 1) if self._state else (1,)  # RLlib gives modules with a state a rank of time
+        tensors = nested_map(lambda x: torch.from_numpy(np.asarray(x)).expand(*rank, *np.shape(x)), obs)
+        out = self._forward({Columns.OBS: tensors, Columns.STATE_IN: self._state})
+        self._state = out.get(Columns.STATE_OUT, {})
+        return env_action(out[Columns.ACTIONS].flatten().numpy())
 
-    def _forward(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+    def _forward(self, batch: dict[str, Any]) -> dict[str, Any]:
         return self.module.forward_inference(batch)
 
 
 class SampledPolicy(GreedyPolicy):
     """Motions drawn from the actor's distribution, as while learning, by torch's random state."""
 
-    def _forward(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+    def _forward(self, batch: dict[str, Any]) -> dict[str, Any]:
         return self.module.forward_exploration(batch)
 
 
-def run_episodes(policy: GreedyPolicy, env: gym.Env, seeds: Iterable[int]) -> list[EpisodeResult]:
+def run_episodes(policy: Policy, env: gym.Env, seeds: Iterable[int]) -> list[EpisodeResult]:
     """One episode per seed; the same policy and seeds give the same results."""
     results = []
     for seed in seeds:
         obs, info = env.reset(seed=seed)
+        policy.reset()
         reward = penalty = 0.0
         steps, done = 0, False
         while not done:

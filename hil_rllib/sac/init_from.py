@@ -11,9 +11,14 @@ from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 from hil_rllib.config import Config, ConfigError
 from hil_rllib.sac.checkpoint import read_state
 from hil_rllib.sac.checkpoint_files import MODULE_FILE, find_checkpoint
-from hil_rllib.sac.module import ACTING, HybridPolicy, acting_part
+from hil_rllib.sac.module import AveragedModule, acting_part
 
-POLICY_KEYS = ("env.image_obs", "encoder.latent_dim", "sac.hidden")  # what a policy's shape depends on
+# What a policy's shape depends on: ACT's, and that of all others.
+ACT_SIZES = ("chunk", "width", "heads", "feedforward", "latent", "encoder_layers", "decoder_layers")
+POLICY_KEYS = {
+    "ACT's": tuple(f"act.{name}" for name in ACT_SIZES),
+    "an actor and a gripper's head": ("encoder.latent_dim", "sac.hidden"),
+}
 CAMERA_KEYS = ("encoder.frozen", "encoder.embeddings_per_channel", "encoder.weights")
 
 
@@ -35,7 +40,13 @@ def check_policy(where: str, config: Config) -> Path:
     if before["run"].get("algorithm") == "reward":
         raise ConfigError(f"run.init_from: {checkpoint} is a classifier of success, not a policy.")
     now = config.to_dict()
-    keys = [*POLICY_KEYS, *(CAMERA_KEYS if config.env.image_obs else ())]
+    was, here = _network(before), _network(now)
+    if was != here:
+        raise ConfigError(
+            f"run.init_from: the network in {checkpoint} is {was}, run.algorithm '{config.run.algorithm}' "
+            f"trains {here}. Those of bc, iql and sac fit each other, ACT's only its own."
+        )
+    keys = ["env.image_obs", *POLICY_KEYS[here], *(CAMERA_KEYS if config.env.image_obs else ())]
     if config.env.image_obs and not config.encoder.frozen:
         keys.remove("encoder.weights")  # they come with the policy
     elif config.env.image_obs and config.encoder.weights == "random":
@@ -55,14 +66,14 @@ def check_policy(where: str, config: Config) -> Path:
     return checkpoint
 
 
-def load_policy(module: HybridPolicy, checkpoint: Path) -> None:
+def load_policy(module: AveragedModule, checkpoint: Path) -> None:
     """Take over what acts; critics, values and temperature stay, targets of what changed follow.
 
     Raises ValueError where tensors do not fit.
     """
     with (checkpoint / MODULE_FILE).open("rb") as file:  # as RLlib reads it when a run is resumed
-        tensors = acting_part(pickle.load(file))
-    own = {k: tuple(v.shape) for k, v in module.state_dict().items() if k.split(".")[0] in ACTING}
+        tensors = acting_part(pickle.load(file), module.acting)
+    own = {k: tuple(v.shape) for k, v in module.state_dict().items() if k.split(".")[0] in module.acting}
     there = {k: tuple(v.shape) for k, v in tensors.items()}
     unfit = sorted(k for k in own.keys() | there.keys() if own.get(k) != there.get(k))
     if unfit:
@@ -74,6 +85,12 @@ def load_policy(module: HybridPolicy, checkpoint: Path) -> None:
     module.load_state_dict(convert_to_torch_tensor(tensors), strict=False)
     for online, target in module.get_target_network_pairs():
         target.load_state_dict(online.state_dict())
+
+
+def _network(config: dict[str, Any]) -> str:
+    """A key of `POLICY_KEYS`: what a run of this configuration trains."""
+    act, other = POLICY_KEYS
+    return act if config["run"].get("algorithm") == "act" else other
 
 
 def _value(config: dict[str, Any], key: str) -> Any:

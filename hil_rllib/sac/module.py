@@ -9,7 +9,7 @@ Observations carry either `features` (frozen encoder, run once per step in the r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -21,8 +21,8 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, QNetAPI, TargetNetwo
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import Tensor, nn
 
-from hil_rllib.contract import AGENT_POS_DIM, CAMERAS, MOTION_DIM, Gripper
-from hil_rllib.models.encoder import load_encoder
+from hil_rllib.contract import AGENT_POS_DIM, MOTION_DIM, Gripper
+from hil_rllib.models.encoder import load_encoder, with_features
 from hil_rllib.models.heads import Critics, GaussianActor, ObservationHead, gripper_head, squashed_sample
 
 ACTING = ("encoder", "actor", "gripper")
@@ -30,13 +30,13 @@ ACTING = ("encoder", "actor", "gripper")
 T = TypeVar("T")
 
 
-def acting_part(state: Mapping[str, T]) -> dict[str, T]:
+def acting_part(state: Mapping[str, T], acting: Iterable[str] = ACTING) -> dict[str, T]:
     """What acts, of the state of a whole module: the averaged weights under the networks' own names.
 
     From one update to the next the greedy success of the online weights can fall from 20 to 13 of 20 and
     rise again; that of their average over the last 1/τ updates, which the targets are, hardly moves.
     """
-    prefixes = tuple(f"target_{name}." for name in ACTING)
+    prefixes = tuple(f"target_{name}." for name in acting)
     return {name.removeprefix("target_"): value for name, value in state.items() if name.startswith(prefixes)}
 
 
@@ -50,21 +50,40 @@ class TrunkAndHead(nn.Module):
         self.out_dim = head.out_dim
 
     def forward(self, obs: dict[str, Any]) -> Tensor:
-        if self.trunk is not None and "pixels" in obs:
-            frames = torch.cat([obs["pixels"][camera] for camera in CAMERAS])  # one pass for all cameras
-            maps = self.trunk(frames.permute(0, 3, 1, 2).float() / 255).chunk(len(CAMERAS))
-            obs = {**obs, "features": dict(zip(CAMERAS, maps, strict=True))}
-        return self.head(obs)
+        return self.head(with_features(obs, self.trunk))
 
 
-class HybridPolicy(TorchRLModule, InferenceOnlyAPI):
+class AveragedModule(TorchRLModule):
+    """A module whose acting weights are the exponential average of the trained ones."""
+
+    acting: ClassVar[tuple[str, ...]]  # networks that act
+    averaged: ClassVar[tuple[str, ...]]  # networks with a target: their exponential average
+
+    def get_non_inference_attributes(self) -> list[str]:
+        return [f"target_{name}" for name in self.averaged]
+
+    def make_target_networks(self) -> None:
+        for name in self.averaged:
+            setattr(self, f"target_{name}", make_target_network(getattr(self, name)))
+
+    def get_target_network_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        return [(getattr(self, name), getattr(self, f"target_{name}")) for name in self.averaged]
+
+    def acting_state(self) -> dict[str, NDArray[np.float32]]:
+        """The state of the inference-only module that acts: a copy of the averaged weights."""
+        part = acting_part(self.state_dict(), self.acting)
+        return {name: value.cpu().numpy().copy() for name, value in part.items()}
+
+
+class HybridPolicy(AveragedModule, InferenceOnlyAPI):
     """What acts, whatever algorithm trains it: observation head, motion actor, gripper head.
 
     model_config keys: latent_dim, embeddings_per_channel, dropout, hidden, and for a trainable encoder its
     `weights` and `seed`.
     """
 
-    averaged: ClassVar[tuple[str, ...]] = ACTING  # networks with a target: their exponential average
+    acting: ClassVar[tuple[str, ...]] = ACTING
+    averaged: ClassVar[tuple[str, ...]] = ACTING
 
     def setup(self) -> None:
         cfg = self.model_config
@@ -100,20 +119,6 @@ class HybridPolicy(TorchRLModule, InferenceOnlyAPI):
         motion = torch.tanh(mean + std * torch.randn_like(mean)) if explore else torch.tanh(mean)
         choice = self.gripper(latent).argmax(-1, keepdim=True)
         return {Columns.ACTIONS: torch.cat([motion, (choice - int(Gripper.HOLD)).float()], -1)}
-
-    def get_non_inference_attributes(self) -> list[str]:
-        return [f"target_{name}" for name in self.averaged]
-
-    def make_target_networks(self) -> None:
-        for name in self.averaged:
-            setattr(self, f"target_{name}", make_target_network(getattr(self, name)))
-
-    def get_target_network_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
-        return [(getattr(self, name), getattr(self, f"target_{name}")) for name in self.averaged]
-
-    def acting_state(self) -> dict[str, NDArray[np.float32]]:
-        """The state of the inference-only module that acts: a copy of the averaged weights."""
-        return {name: value.cpu().numpy().copy() for name, value in acting_part(self.state_dict()).items()}
 
 
 class HILSACModule(HybridPolicy, TargetNetworkAPI, QNetAPI):

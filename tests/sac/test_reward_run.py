@@ -23,7 +23,7 @@ from hil_rllib.reward_sources import local_sources
 from hil_rllib.sac.classifier import find_classifier, judged, read_classifier
 from hil_rllib.sac.config import HILSACConfig, demo_options, make_env
 from hil_rllib.sac.init_from import check_policy
-from hil_rllib.sac.trained import read_config
+from hil_rllib.trained import read_config
 
 IMAGES = (
     "env.image_obs=true",

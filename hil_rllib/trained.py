@@ -8,13 +8,12 @@ from typing import Any
 
 import gymnasium
 import torch
-from ray.rllib.core import DEFAULT_MODULE_ID
 
+from hil_rllib.algorithms import acting_spec
 from hil_rllib.collect.encode import encoded_space
 from hil_rllib.config import Config, from_dict
 from hil_rllib.sac.checkpoint import STATE_FILE, read_state
 from hil_rllib.sac.checkpoint_files import MODULE_FILE
-from hil_rllib.sac.config import HILSACConfig
 from hil_rllib.sac.evaluation import GreedyPolicy, SampledPolicy
 from hil_rllib.sac.module import acting_part
 
@@ -39,12 +38,11 @@ def load_policy(checkpoint: Path, config: Config, env: gymnasium.Env, sampled: b
     observations: Any = env.observation_space
     if config.env.image_obs and config.encoder.frozen:
         observations = encoded_space(observations)
-    spaces = {DEFAULT_MODULE_ID: (observations, env.action_space)}
-    spec = HILSACConfig.from_config(config).get_rl_module_spec(spaces=spaces, inference_only=True)
+    spec = acting_spec(config, observations, env.action_space)
     policy = (SampledPolicy if sampled else GreedyPolicy)(config, spec)
     file = checkpoint / MODULE_FILE
     try:
-        policy.module.set_state(acting_part(pickle.loads(file.read_bytes())))
+        policy.module.set_state(acting_part(pickle.loads(file.read_bytes()), policy.module.acting))
     except (OSError, EOFError, pickle.UnpicklingError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]  # RLlib names every parameter there is
         raise ValueError(

@@ -1,0 +1,169 @@
+"""ACT on LeRobot data: what a chunk holds, that it learns, and that evaluation acts with what was saved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from sac_parts import ACTIONS, SPACES, make_obs
+
+from hil_rllib import evaluate, teleop
+from hil_rllib.contract import AGENT_POS, GRIPPER_CLOSED
+from hil_rllib.data.replay import STEP_COLUMNS, Fragment
+from hil_rllib.offline.act_module import PADDED, ACTModule, gripper_command
+from hil_rllib.offline.chunks import chunks, end_of_run, with_hand, without_idle
+from hil_rllib.offline.config import HILACTConfig
+from hil_rllib.sac.evaluation import GreedyPolicy
+
+ACT = ("run.algorithm=act", "act.chunk=6", "act.width=32", "act.feedforward=32", "act.encoder_layers=1",
+       "offline.batch_size=16", "offline.updates=60", "offline.lr=1e-3", "evaluation.every_steps=30",
+       "checkpoint.every_steps=30", "env.max_episode_steps=5", "env.reward_type=dense",
+       "stop.success=null")  # fmt: skip
+SIZES = {"chunk": 4, "width": 32, "heads": 2, "feedforward": 32, "latent": 4}
+LAYERS = {"encoder_layers": 1, "decoder_layers": 1, "dropout": 0.1}
+MODEL = {**SIZES, **LAYERS, "ensemble_decay": 0.01, "weights": "random", "seed": 0}
+
+
+def make_fragment(motions, closed) -> Fragment:
+    """Steps along x; closed: what the hand is told at each of the L + 1 observations."""
+    length = len(motions)
+    agent_pos = np.zeros((length + 1, 18), np.float32)
+    agent_pos[:, 0] = np.arange(length + 1)
+    agent_pos[:, AGENT_POS["gripper"]] = GRIPPER_CLOSED * np.array(closed)[:, None]
+    steps = {name: np.zeros((length, *shape), dtype) for name, (shape, dtype) in STEP_COLUMNS.items()}
+    steps[Columns.ACTIONS][:, 0] = motions
+    return Fragment("demo", 0, {"agent_pos": agent_pos}, steps)
+
+
+# -- chunks ----------------------------------------------------------------------------------------
+
+
+def test_a_chunk_begins_with_the_observations_own_action_and_ends_with_its_fragment():
+    actions = np.arange(8, dtype=np.float32)[:, None] + 1
+    starts = np.array([1, 1, 1, 0, 1, 1, 0, 0], bool)  # fragments of three and of two steps, then unwritten
+    rows = np.array([0, 2, 4, 5])
+    chosen, padded = chunks(actions, rows, end_of_run(starts)[rows], 3)
+    assert chosen[..., 0].tolist() == [[1, 2, 3], [3, 0, 0], [5, 6, 0], [6, 0, 0]]
+    assert padded.tolist() == [[0, 0, 0], [0, 1, 1], [0, 0, 1], [0, 1, 1]]
+
+
+def test_the_grippers_entry_is_where_the_hand_is_after_the_step():
+    fragment = with_hand(make_fragment([1, 1, 1, 1], closed=[0, 0, 1, 1, 0]))
+    assert fragment.steps[Columns.ACTIONS][:, 3].tolist() == [-1, 1, 1, -1]
+
+
+def test_steps_in_which_nothing_happens_are_cut_out_and_the_rest_fits_together():
+    fragment = without_idle(make_fragment([0, 1, 0, 0, 2, 0], closed=[0, 0, 0, 1, 1, 1, 1]))
+    assert fragment.steps[Columns.ACTIONS][:, 0].tolist() == [1, 0, 2]  # the 0 closes the hand
+    assert fragment.obs["agent_pos"][:, 0].tolist() == [1, 2, 4, 6]
+    assert len(without_idle(make_fragment([0, 0], closed=[0, 0, 0]))) == 0
+
+
+def test_the_hand_is_told_only_what_it_does_not_do_already():
+    agent_pos = torch.zeros(4, 18)
+    agent_pos[2:, AGENT_POS["gripper"]] = GRIPPER_CLOSED
+    wanted = torch.tensor([[0.9], [-0.2], [0.1], [-0.9]])
+    assert gripper_command(wanted, agent_pos).flatten().tolist() == [1, 0, 0, -1]
+
+
+# -- the module ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["state", "features", "pixels"])
+def test_it_learns_from_chunks_and_acts_step_by_step(kind):
+    spaces = {"observation_space": SPACES[kind], "action_space": ACTIONS, "model_config": MODEL}
+    learns = RLModuleSpec(module_class=ACTModule, **spaces).build()
+    learns.make_target_networks()
+    obs = make_obs(kind, 3)
+    batch = {
+        Columns.OBS: obs,
+        Columns.ACTIONS: torch.randn(3, 4, 4),
+        PADDED: torch.zeros(3, 4, dtype=torch.bool),
+    }
+    assert learns.forward_train(batch)["plan"].shape == (3, 4, 4)
+    assert not learns.is_stateful()
+
+    acts = RLModuleSpec(module_class=ACTModule, inference_only=True, **spaces).build()
+    acts.set_state(learns.acting_state())
+    state = {name: x.expand(3, *x.shape) for name, x in acts.get_initial_state().items()}
+
+    def timed(part):
+        return {k: timed(v) for k, v in part.items()} if isinstance(part, dict) else part[:, None]
+
+    first = acts.forward_inference({Columns.OBS: timed(obs), Columns.STATE_IN: state})
+    assert first[Columns.ACTIONS].shape == (3, 1, 4)
+    assert first[Columns.STATE_OUT]["count"].tolist() == [[1, 1, 1, 0]] * 3
+    with torch.no_grad():
+        plan = learns.eval().network.plan(obs)
+    motion = first[Columns.ACTIONS][:, 0, :3]
+    torch.testing.assert_close(motion, plan[:, 0, :3].clamp(-1, 1), rtol=1e-4, atol=1e-5)
+
+
+# -- runs ------------------------------------------------------------------------------------------
+
+
+def build_act(config, restore_from=None):
+    rllib = HILACTConfig.from_config(config)
+    rllib.restore_from = restore_from
+    return rllib.build_algo()
+
+
+@pytest.fixture(scope="module")
+def learned(cluster, configure):
+    """(config, what 60 updates reported, weights, last checkpoint); checkpoints after 30 and 60."""
+    config = configure(*ACT)
+    algorithm = build_act(config)
+    results = []
+    while algorithm.updates < 60:
+        results.append(algorithm.train())
+        if algorithm.updates in (30, 60):
+            path = algorithm.save_to_path(f"{config.run.dir}/trial/checkpoint_{algorithm.updates // 60:06d}")
+    weights = algorithm._policy.acting_state()
+    algorithm.stop()
+    return config, results, weights, Path(path)
+
+
+def test_it_reports_its_losses_and_learns(learned):
+    _, results, _, _ = learned
+    losses = [result["learners"]["default_policy"] for result in results]
+    assert losses[-1]["l1_loss"] < 0.8 * losses[0]["l1_loss"]
+    assert losses[0]["policy_loss"] == pytest.approx(
+        losses[0]["l1_loss"] + 10 * losses[0]["kl_loss"], rel=1e-4
+    )
+    assert [result.get("evaluation", {}).get("at_updates") for result in results] == [None, 30, 30, 60]
+
+
+def test_a_resumed_run_ends_with_the_same_weights(learned):
+    config, _, weights, path = learned
+    resumed = build_act(config, restore_from=str(path.with_name("checkpoint_000000")))
+    assert resumed.updates == 30
+    while resumed.updates < 60:
+        resumed.train()
+    again = resumed._policy.acting_state()
+    resumed.stop()
+    assert all(np.array_equal(weights[name], again[name]) for name in weights)
+
+
+def test_evaluate_measures_what_the_run_measured(learned, capsys):
+    config, results, *_ = learned
+    assert evaluate.main([config.run.dir, "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    rewards = [episode["reward"] for episode in measured["episodes"]]  # dense: they tell weights apart
+    assert np.mean(rewards) == pytest.approx(results[-1]["evaluation"]["reward"])
+
+
+def test_a_person_takes_over_while_it_acts_and_its_plans_are_void(learned, capsys, monkeypatch):
+    config, *_ = learned
+    resets = []
+    reset = GreedyPolicy.reset
+    monkeypatch.setattr(GreedyPolicy, "reset", lambda policy: (resets.append(policy), reset(policy)))
+    driven = ["--device", "scripted", "--headless", "--episode-steps", "60", "--episodes", "1"]
+    assert teleop.main([*driven, "--policy", config.run.dir]) == 0
+    by_hand = int(capsys.readouterr().out.split("by hand ")[-1].split()[0])
+    assert by_hand > 0
+    assert len(resets) == 1 + 1 + by_hand  # as it is made, as the episode begins, and after each step by hand
