@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ray
 import torch
 
 from envs.gl import HeadlessGLError
@@ -60,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         first = config.evaluation.seed if args.seed is None else args.seed
         seeds = range(first, first + (args.episodes or config.evaluation.episodes))
         task = Task(checkpoint, config, args.sampled, args.sheet is not None, args.video)
-        workers = 1 if args.video else min(args.workers, len(seeds))  # a film is one file, in order
+        # A film is one file, in order; and a fork of a process that has Ray's threads may never run.
+        alone = args.video or ray.is_initialized()
+        workers = 1 if alone else min(args.workers, len(seeds))
         results: list[EpisodeResult] = []
         strips: list[tuple[str, Strip]] = []
         for result, strip in in_processes(partial(episodes, task), seeds, workers):

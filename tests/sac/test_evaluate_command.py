@@ -44,8 +44,7 @@ def run(build, configure):
 
 
 def measured(*arguments, capsys):
-    # One worker: this process has a Ray in it, which does not survive a fork.
-    assert evaluate.main([*map(str, arguments), "--json", "--workers", "1"]) == 0
+    assert evaluate.main([*map(str, arguments), "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
