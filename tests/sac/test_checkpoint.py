@@ -45,10 +45,12 @@ def rings(algorithm):
 
 
 def rest(algorithm):
+    statistics = algorithm.stats.get_state()
+    statistics["running"] = list(statistics["running"].values())  # RLlib draws episodes' names anew
     return {
         "counters": (algorithm.env_steps, algorithm.updates),
         "sampler": algorithm.mix.rng.bit_generator.state,
-        "statistics": algorithm.stats.get_state(),
+        "statistics": statistics,
         "evaluations": vars(algorithm.evaluations),
         "torch": torch.get_rng_state().tolist(),
     }
