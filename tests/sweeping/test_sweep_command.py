@@ -49,7 +49,7 @@ def test_a_killed_sweep_goes_on_and_its_trials_are_runs(tmp_path: Path) -> None:
     file, folder = tmp_path / "sweep.yaml", tmp_path / "sweep"
     base = ROOT / "tuned_configs" / "panda_sac_smoke.yaml"
     file.write_text(SMALL.replace("BASE", str(base)).replace("DIR", str(folder)))
-    first = start(file)
+    first = start(file, "stop.env_steps=2000")
     deadline = time.monotonic() + 600
     while not list(folder.glob("trial_*/checkpoint_*/hil_state.json")):
         assert first.poll() is None, first.communicate()
@@ -58,15 +58,17 @@ def test_a_killed_sweep_goes_on_and_its_trials_are_runs(tmp_path: Path) -> None:
     time.sleep(12)  # Tune's next snapshot
     first.send_signal(signal.SIGKILL)
     first.communicate()
-    out, err = start(file, "--resume").communicate(timeout=900)
+    cut_off = [read_run(trial).scalars["hil/env_steps"].values[-1] for trial in folder.glob("trial_*")]
+    assert min(cut_off) < 2000  # or the kill came too late to show anything
+    out, err = start(file, "stop.env_steps=2000", "--resume").communicate(timeout=900)
     assert "Train the best again" in out, err
     rows = trials(folder)
     assert sorted(float(row["sac.utd_ratio"]) for row in rows) == [1.0, 2.0]
-    assert {row["env_steps"] for row in rows} == {"200"}
+    assert {row["env_steps"] for row in rows} == {"2000"}
     for row in rows:
         run = read_run(folder / row["trial"])
-        assert run.evaluations.steps.tolist()[-1] == 200
-        assert run.scalars["hil/updates"].values[-1] == (200 - 20) * float(row["sac.utd_ratio"])
+        assert run.evaluations.steps.tolist() == list(range(100, 2001, 100))
+        assert run.scalars["hil/updates"].values[-1] == (2000 - 20) * float(row["sac.utd_ratio"])
     assert (folder / "objective.png").is_file()
     again = start(file)
     assert again.wait(120) == 2
