@@ -219,7 +219,7 @@ def test_a_rerecorded_episode_of_a_person_reaches_no_ring(tmp_path):
 
     online, demo = Ring(100, space), Ring(100, space)
     experience = Experience(online, demo, tmp_path)
-    loop = SimpleNamespace(stats=Statistics(), experience=experience, pushes=0)
+    loop = SimpleNamespace(stats=Statistics(), experience=experience, pushes=0, attention=None, refits=None)
     person = SimpleNamespace(realtime=True)
     for first, info, truncated in ((0, {}, False), (5, {RERECORD: True}, True)):
         HILSAC._store(loop, person, fragment("thrown away", first, info, truncated))
