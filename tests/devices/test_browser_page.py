@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -83,8 +84,11 @@ def settled(rig, *names, deflected=False):
 
 def renderers():
     """The processes behind this one's tabs."""
-    children = psutil.Process().children(recursive=True)
-    return {child.pid for child in children if "--type=renderer" in " ".join(child.cmdline())}
+    found = set()
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            found |= {child.pid} if "--type=renderer" in " ".join(child.cmdline()) else set()
+    return found
 
 
 def drive(rig, press, release, controls):
