@@ -93,7 +93,9 @@ def recovered_s(algorithm: HILSAC, folder: Path) -> float:
     """[s] to fill new rings from the journals."""
     space, _ = algorithm.spaces[DEFAULT_MODULE_ID]
     copy = folder / "copy"
-    shutil.copytree(folder / "replay", copy, copy_function=lambda a, b: Path(b).hardlink_to(a))
+    copy.mkdir()
+    for file in (folder / "replay").glob("*.journal"):
+        (copy / file.name).hardlink_to(file)
     sac = algorithm.hil.sac
     experience = Experience(Ring(sac.online_capacity, space), Ring(sac.demo_capacity, space), copy)
     began = time.perf_counter()
