@@ -56,6 +56,9 @@ class DatasetError(ValueError):
         super().__init__(f"{where}: {problem} {remedy}")
         self.where, self.problem, self.remedy = str(where), problem, remedy
 
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
+        return type(self), (self.where, self.problem, self.remedy)  # as it was made: it crosses processes
+
 
 @dataclass(frozen=True)
 class Feature:

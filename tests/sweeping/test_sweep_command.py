@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import ray
 
+from hil_rllib.data.lerobot_format import DatasetError
 from hil_rllib.data.shared import DemoLibrary, shared_demos
 from hil_rllib.results.curves import read_run
 
@@ -106,6 +107,6 @@ def test_demonstrations_are_read_once_for_all_trials() -> None:
     assert ray.get(library.count.remote()) == 1
     shared_demos("library", "scripted", **options, seed=8)
     assert ray.get(library.count.remote()) == 2
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(DatasetError, match="/nowhere: no such folder"):
         shared_demos("library", "/nowhere", **options)
     ray.kill(library)
