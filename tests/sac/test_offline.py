@@ -182,7 +182,10 @@ def test_a_policy_of_another_shape_is_refused_with_the_keys_that_differ(cloned, 
 
 
 def test_a_place_without_a_policy_is_refused(configure, tmp_path):
-    for where, message in ((tmp_path, "has no checkpoint in it"), (tmp_path / "x", "is no folder")):
+    for where, message in (
+        (tmp_path, "holds no checkpoint of this project"),
+        (tmp_path / "x", "no such folder"),
+    ):
         with pytest.raises(ConfigError, match=message):
             check_policy(str(where), configure())
 
