@@ -70,10 +70,14 @@ def the_device(rig):
 
 
 def settled(rig, *names, deflected=False):
-    """Wait until the runner knows what is held, and whether a stick or touch pad is deflected."""
+    """Wait until the runner knows what is held, and that a stick or touch pad is fully deflected, or none."""
     end, device = time.monotonic() + 10, the_device(rig)
-    while device._keys.down() | device._pad.down() != set(names) or (
-        any(device._keys._deflection + device._pad._deflection) != deflected
+
+    def deflection():  # a finger that has just come down deflects a little
+        return max(map(abs, device._keys._deflection + device._pad._deflection))
+
+    while device._keys.down() | device._pad.down() != set(names) or not (
+        deflection() > 0.9 if deflected else deflection() == 0
     ):
         assert time.monotonic() < end, f"{names} did not arrive"
         time.sleep(0.01)
