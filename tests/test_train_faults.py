@@ -69,12 +69,19 @@ def start(surroundings):
             process.wait()
 
 
-def wait_for_results(run_dir: Path, process: subprocess.Popen[str], seconds: float = 240) -> None:
+def wait_for_steps(run_dir: Path, process: subprocess.Popen[str], seconds: float = 240) -> None:
+    """Until a result counts environment steps: results come from the start, runners a while later."""
     deadline = time.monotonic() + seconds
-    while not any(file.stat().st_size for file in run_dir.glob("trial*/result.json")):
+    results = run_dir / "trial" / "result.json"
+    while not (results.exists() and any(steps > 0 for steps in counted_steps(results))):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+def counted_steps(results: Path) -> list[float]:
+    complete = [line for line in results.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [json.loads(line)["hil"]["env_steps"] for line in complete]
 
 
 @pytest.mark.timeout(500)
@@ -107,7 +114,7 @@ def test_sigterm_amid_a_persons_episode_leaves_a_checkpoint_and_nobody_else_gets
     run_dir = tmp_path / "run"
     person = ["run.mode=async", "operator.device=scripted", "operator.realtime=true", "operator.hz=20"]
     process = start(["-m", "hil_rllib.train"], run_dir, *person, "stop.env_steps=100000")
-    wait_for_results(run_dir, process)
+    wait_for_steps(run_dir, process)
 
     for arguments in ([], ["--resume"]):
         second = subprocess.run(
