@@ -81,7 +81,7 @@ class Visitor:
             setattr(self, data["type"], data)
             if data["type"] == "now":
                 self._at = time.monotonic()
-                if self.acknowledges and not data["driving"]:
+                if self.acknowledges and not (self.beating and data["driving"]):  # else its input does
                     await self.send({"type": "seen", **self.seen()})
 
     async def _beat(self) -> None:
