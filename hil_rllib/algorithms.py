@@ -9,6 +9,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from hil_rllib.config import Config
 from hil_rllib.offline.config import HILACTConfig, HILBCConfig, HILIQLConfig
+from hil_rllib.offline.dagger_config import DAggerConfig
 from hil_rllib.reward.config import HILRewardConfig
 from hil_rllib.sac.config import HILSACConfig
 
@@ -17,6 +18,7 @@ ALGORITHMS: dict[str, Any] = {
     "bc": HILBCConfig,
     "iql": HILIQLConfig,
     "act": HILACTConfig,
+    "dagger": DAggerConfig,
     "reward": HILRewardConfig,
 }
 

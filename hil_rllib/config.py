@@ -41,8 +41,8 @@ Device = Literal["auto", "browser", "gamepad", "hid", "keyboard", "none", "scrip
 class RunSection:
     seed: Count = 0
     dir: Name = "runs/panda_sac"
-    # bc, iql, act: on the demonstrations alone; reward: a classifier of success, on labelled frames
-    algorithm: Literal["sac", "bc", "iql", "act", "reward"] = "sac"
+    # bc, iql, act: on the demonstrations alone; dagger: on corrections too; reward: a classifier of success
+    algorithm: Literal["sac", "bc", "iql", "act", "dagger", "reward"] = "sac"
     init_from: Name | None = None  # a run or checkpoint whose policy to begin with; skips the BC start
     mode: Literal["async", "lockstep"] = "async"  # lockstep: same seed, same run
 
@@ -91,6 +91,7 @@ class ScriptedOperatorSection:
     budget_s: Weight = 600.0  # [s] of human time it will spend in the whole run
     start_after_step: Count = 20  # a solved episode takes about 18
     help_steps: Positive = 15  # length of one intervention
+    stuck_after_steps: Count = 0  # steps without progress after which it takes over for sure; 0: never
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,16 @@ class ACTSection:
 
 
 @dataclass(frozen=True)
+class DAggerSection:
+    """HG-DAgger, Kelly et al. 2019: `offline.updates`, then rounds of correcting and learning; sizes ours."""
+
+    policy: Literal["act", "bc"] = "act"
+    rounds: Positive = 5
+    episodes: Positive = 10  # a round, in the operator's runner
+    updates: Positive = 150  # a round, on the demonstrations and all corrections
+
+
+@dataclass(frozen=True)
 class RewardSection:
     """Success told from both cameras: how a classifier is trained, and whether one rewards a SAC run."""
 
@@ -250,6 +261,7 @@ class Config:
     offline: OfflineSection = field(default_factory=OfflineSection)
     iql: IQLSection = field(default_factory=IQLSection)
     act: ACTSection = field(default_factory=ACTSection)
+    dagger: DAggerSection = field(default_factory=DAggerSection)
     reward: RewardSection = field(default_factory=RewardSection)
     evaluation: EvaluationSection = field(default_factory=EvaluationSection)
     checkpoint: CheckpointSection = field(default_factory=CheckpointSection)
@@ -260,6 +272,9 @@ class Config:
         """What evaluations, checkpoints and the end count, a `hil/…` metric, and where the run ends."""
         if self.run.algorithm == "sac":
             return "env_steps", self.stop.env_steps
+        if self.run.algorithm == "dagger":
+            before = 0 if self.run.init_from else self.offline.updates
+            return "updates", before + self.dagger.rounds * self.dagger.updates
         return "updates", self.offline.updates
 
     def to_dict(self) -> dict[str, Any]:
@@ -335,7 +350,7 @@ def _check(config: Config, origin: str) -> None:
     nobody = set(operator.devices) <= {"none"}
     recorded_set = demos.source not in ("none", "scripted")
     offline = config.run.algorithm != "sac"
-    reward_run = config.run.algorithm == "reward"
+    reward_run, dagger = config.run.algorithm == "reward", config.run.algorithm == "dagger"
     rules = [
         (
             reward_run and no_demos and not config.reward.sources,
@@ -363,12 +378,26 @@ def _check(config: Config, origin: str) -> None:
         ),
         (
             offline and not reward_run and no_demos,
-            f"run.algorithm '{config.run.algorithm}' learns from demonstrations alone, but demos.source is "
-            "'none'. Name a source.",
+            f"run.algorithm '{config.run.algorithm}' learns from demonstrations, but demos.source is 'none'. "
+            "Name a source.",
         ),
         (
-            offline and (config.record.operator or config.record.autonomous),
+            offline and not dagger and (config.record.operator or config.record.autonomous),
             f"record: run.algorithm '{config.run.algorithm}' has no runners to record. Set both to false.",
+        ),
+        (
+            dagger and nobody,
+            "run.algorithm 'dagger' learns from who corrects it, but operator.device is 'none'. Name one.",
+        ),
+        (
+            dagger and (config.runners.autonomous > 0 or operator.count != 1),
+            "run.algorithm 'dagger' has one operator's runner only. Set operator.count=1 and "
+            "runners.autonomous=0.",
+        ),
+        (
+            dagger and config.run.mode == "lockstep",
+            "run.algorithm 'dagger' never learns while the robot moves; run.mode 'lockstep' is for SAC. Set "
+            "run.mode=async.",
         ),
         (
             config.act.width % (4 * config.act.heads) != 0,

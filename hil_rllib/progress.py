@@ -77,7 +77,9 @@ class ProgressLine(tune.Callback):
             *([f"{hil['env_steps_per_s']:.1f} steps/s"] if "env_steps_per_s" in hil else []),
             f"{hil['updates_per_s']:.1f} updates/s",
         ]
-        if self._clock == "updates":  # nobody acts
+        if "round" in hil:
+            parts.insert(1, f"round {int(hil['round'])}")
+        elif self._clock == "updates":  # nobody acts
             return " · ".join(parts)
         if self._runners > 1 or hil["runners_alive"] < self._runners:
             parts.append(f"runners {int(hil['runners_alive'])}/{self._runners}")

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace, signals: StopSignals) -> int:
             lock.enter_context(RunLock(run_dir))
             check_begun(run_dir, args.resume)
             checkpoint = checkpoint_to_resume(run_dir, config) if args.resume else None
-            ready = check_ingredients(config, run_dir, resumed=args.resume)
+            ready = check_ingredients(config, run_dir, resumed=checkpoint is not None)
             (run_dir / CONFIG_FILE).write_text(config.to_yaml())  # last: only a run that can begin claims it
         except INPUT_ERRORS as error:
             report(error)
@@ -132,7 +132,7 @@ def check_ingredients(config: Config, run_dir: Path, resumed: bool = False) -> C
 
     Returns the config as the workers need it: the demonstrations as a folder on this machine, absolute paths.
     """
-    if config.run.algorithm == "sac":
+    if config.run.algorithm in ("sac", "dagger"):
         check_operator(config)
     init_from = config.run.init_from
     if init_from is not None and not resumed:
@@ -256,7 +256,8 @@ def summarise(metrics: dict[str, Any], config: Config, seconds: float) -> dict[s
     """What came of the run, from Tune's last result. seconds: of this process, set-up included."""
     hil, evaluation = metrics["hil"], metrics.get("evaluation", {})
     at = f"at_{config.schedule[0]}"
-    return {
+    rounds = {"rounds": metrics["rounds"]} if "rounds" in metrics else {}
+    return rounds | {
         "algorithm": config.run.algorithm,
         "env_steps": int(hil["env_steps"]),
         "updates": int(hil["updates"]),

@@ -135,12 +135,26 @@ def test_in_lockstep_a_killed_and_resumed_run_is_the_run_that_was_never_killed(s
         np.testing.assert_array_equal(came[name], value, err_msg=name)
 
 
+SAC = ("stop.env_steps=1000000", "checkpoint.every_steps=150")
+DAGGER = ("run.algorithm=dagger", "dagger.policy=bc", "dagger.rounds=1000", "dagger.episodes=1",
+          "dagger.updates=5", "offline.updates=5", "env.max_episode_steps=40")  # fmt: skip
+
+
 @pytest.mark.timeout(5 * PATIENCE_S)
-@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.slow)])
-def test_a_driver_killed_at_any_time_goes_on_with_all_that_was_acknowledged(start, tmp_path, kills):
+@pytest.mark.parametrize(
+    ("algorithm", "kills"),
+    [
+        (SAC, 1),
+        pytest.param(SAC, 5, marks=pytest.mark.slow),
+        pytest.param(DAGGER, 3, marks=pytest.mark.slow),
+    ],
+)
+def test_a_driver_killed_at_any_time_goes_on_with_all_that_was_acknowledged(
+    start, tmp_path, algorithm, kills
+):
     """`hil/env_steps_on_disk` and `hil/human_seconds_on_disk` are what a run acknowledges."""
     rng, run_dir, log = random.Random(kills), tmp_path / "run", tmp_path / "run.log"
-    endless = ("run.mode=async", "stop.env_steps=1000000", "checkpoint.every_steps=150")
+    endless = ("run.mode=async", *algorithm)
     acknowledged = {"env_steps": 0.0, "human_seconds": 0.0}
     process = start("run", *endless)
     for session in range(1, kills + 2):
@@ -160,10 +174,11 @@ def test_a_driver_killed_at_any_time_goes_on_with_all_that_was_acknowledged(star
         process.wait()
         if session <= kills:
             process = start("run", *endless, "--resume")
-    everything_once(run_dir, tmp_path / "copy", acknowledged)
+    # In rounds of corrections what a person did is held until the episode's end.
+    everything_once(run_dir, tmp_path / "copy", acknowledged, late_at_most=10 if algorithm is SAC else 40)
 
 
-def everything_once(run_dir: Path, copy: Path, acknowledged: dict[str, float]) -> None:
+def everything_once(run_dir: Path, copy: Path, acknowledged: dict[str, float], *, late_at_most: int) -> None:
     """In the journals as they lie there after a kill, read apart from the program's own way back."""
     time.sleep(3)  # what the driver left behind ends with Ray's own processes
     shutil.copytree(run_dir / "replay", copy)
@@ -184,5 +199,5 @@ def everything_once(run_dir: Path, copy: Path, acknowledged: dict[str, float]) -
     assert len(steps["online"]) >= acknowledged["env_steps"]
     assert len(human) * 0.1 >= acknowledged["human_seconds"] - 1e-6
     late = set(human) - set(steps["demo"])  # of the last moment: a resumed run adds them
-    assert len(late) <= 10
+    assert len(late) <= late_at_most
     assert os.listdir(copy)

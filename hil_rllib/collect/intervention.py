@@ -15,7 +15,9 @@ import gymnasium
 import numpy as np
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.utils.numpy import convert_to_numpy
 
 from hil_rllib.collect.pacing import OperatorWrapper
 from hil_rllib.contract import IS_INTERVENTION, Command, EpisodeEnd
@@ -60,9 +62,17 @@ class InterventionConnector(ConnectorV2):
         self._env.on_step(self._guard.show)
 
     def __call__(
-        self, *, batch: dict[str, Any], episodes: list[SingleAgentEpisode], **_: Any
+        self,
+        *,
+        batch: dict[str, Any],
+        episodes: list[SingleAgentEpisode],
+        rl_module: RLModule | None = None,
+        **_: Any,
     ) -> dict[str, Any]:
-        """batch[ACTIONS]: {(episode id,): [float32 (4,)]} in env order, changed in place."""
+        """batch[ACTIONS]: {(episode id,): [float32 (4,)]} in env order, changed in place.
+
+        A policy with a state gets its initial one back: what it planned before a person acted is void.
+        """
         actions = batch[Columns.ACTIONS]
         flags = {key: [np.float32(0.0)] for key in actions}
         # After a done step RLlib runs the module once more and the vector env answers with a reset: the
@@ -73,6 +83,8 @@ class InterventionConnector(ConnectorV2):
                 key = next(iter(actions))
                 actions[key] = [np.clip(command.module_action(), -1.0, 1.0)]
                 flags[key] = [np.float32(1.0)]
+                if Columns.STATE_OUT in batch and rl_module is not None:
+                    batch[Columns.STATE_OUT][key] = [convert_to_numpy(rl_module.get_initial_state())]
         batch[IS_INTERVENTION] = flags
         return batch
 

@@ -204,6 +204,14 @@ class Experience:
     def is_empty(self) -> bool:
         return not any(track.journal.segments() for track in self._tracks.values())
 
+    def check_new(self) -> None:
+        """Raises ValueError where something is on disk already."""
+        if not self.is_empty():
+            raise ValueError(
+                f"{self.folder} holds what another run has lived through. Resume it, or choose "
+                "another run.dir."
+            )
+
     def recover(self, cursor: Mapping[str, Mapping[str, int]] | None = None, *, exact: bool) -> bool:
         """Fill the rings from disk and go on writing after what is there.
 

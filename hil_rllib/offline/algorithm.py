@@ -53,7 +53,8 @@ class OfflineRun(MARWIL):
             load_policy(self._policy, Path(hil.run.init_from))
 
     def begin(self) -> None:
-        """Make what averages and evaluates the policy."""
+        """Gather what to learn from; make what averages and evaluates the policy."""
+        self.gather()
         if not hasattr(self._policy, f"target_{self._policy.acting[0]}"):
             self._policy.make_target_networks()
         self.prepare_policy()
@@ -62,6 +63,10 @@ class OfflineRun(MARWIL):
         self.evaluator = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Evaluator).remote(
             self.hil, spec
         )
+
+    def gather(self) -> None:
+        """Have the data drawn from."""
+        self.offline_data.fill()
 
     def prepare_policy(self) -> None:
         """What the policy is to know of the data."""
@@ -148,7 +153,7 @@ class OfflineRun(MARWIL):
         return self.learner_group._learner.module[DEFAULT_MODULE_ID].unwrapped()
 
     def transitions(self) -> int:
-        return len(self.offline_data.ring)
+        return self.offline_data.size
 
     def values(self) -> dict[str, float]:
         """The run's `hil/…` metrics."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
 from hil_rllib.contract import AGENT_POS, GRIPPER_CLOSED, MOTION_DIM
-from hil_rllib.data.replay import Fragment, nested_map, take
+from hil_rllib.data.replay import take
 from hil_rllib.offline.act_module import PADDED
 from hil_rllib.offline.data import DemoBatches
 from hil_rllib.sac.losses import NO_OP
@@ -21,22 +20,25 @@ from hil_rllib.sac.losses import NO_OP
 class ChunkBatches(DemoBatches):
     """Uniform batches of observations, each with its chunk: obs, actions (B, K, 4), padded (B, K).
 
-    A chunk is what was done from that observation on; past the end of the fragment it is zero and padded. Its
+    A chunk is what was done from that observation on; past the end of its stretch it is zero and padded. Its
     gripper entries say where the hand is after the step, as `ACTModule` wants it.
 
-    Steps in which the person did nothing (`offline.leave_out_idle`) are cut out of the fragment, not only
-    left out as first steps: within a chunk they would teach to stand still just the same. Nothing moved in
-    them, so what is before and after them fits together.
+    Steps in which the person did nothing (`offline.leave_out_idle`) are passed over, not only left out as
+    first steps: within a chunk they would teach to stand still just the same. Nothing moved in them, so what
+    is before and after them fits together.
     """
 
-    def prepared(self, fragment: Fragment) -> Fragment:
-        fragment = with_hand(fragment)
-        return without_idle(fragment) if self.hil.offline.leave_out_idle else fragment
+    @property
+    def size(self) -> int:
+        return len(self._rows)
 
     def indexed(self) -> None:
-        starts = self.ring.is_start(np.arange(self.ring.rows_written))
-        self._starts = np.flatnonzero(starts)
-        self._ends = end_of_run(starts)
+        written = self.ring.rows_written
+        starts = self.ring.is_start(np.arange(written))
+        actions = self.ring.steps[Columns.ACTIONS][:written]
+        closed = self.ring.obs["agent_pos"][:written, AGENT_POS["gripper"]][:, 0] > GRIPPER_CLOSED / 2
+        self._rows, self._actions = to_learn(actions, closed, starts, self.hil.offline.leave_out_idle)
+        self._ends = ends_of_stretches(self._rows, starts)
 
     def sample(
         self,
@@ -47,50 +49,45 @@ class ChunkBatches(DemoBatches):
     ) -> MultiAgentBatch:
         """`num_samples` observations drawn with replacement, with their chunks."""
         self.check_local(return_iterator, num_shards)
-        rows = self.rng.choice(self._starts, num_samples)
+        drawn = self.rng.integers(0, self.size, num_samples)
         obs = self.ring.empty_batch(num_samples)[Columns.OBS]
-        take(self.ring.obs, rows, obs)
-        actions, padded = chunks(self.ring.steps[Columns.ACTIONS], rows, self._ends[rows], self.hil.act.chunk)
+        take(self.ring.obs, self._rows[drawn], obs)
+        actions, padded = chunks(self._actions, drawn, self._ends[drawn], self.hil.act.chunk)
         batch = {Columns.OBS: self.shifted(obs), Columns.ACTIONS: actions, PADDED: padded}
         return MultiAgentBatch({DEFAULT_MODULE_ID: SampleBatch(batch)}, env_steps=num_samples)
 
 
+def to_learn(
+    actions: NDArray[np.float32], closed: NDArray[np.bool_], starts: NDArray[np.bool_], leave_out_idle: bool
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Which of a ring's rows (N,) are learned, (M,), and what was done there, (M, 4).
+
+    actions: (N, 4) as executed; closed: what the hand was told when the row was observed; starts: whether the
+    row begins a step. The gripper entry becomes 1 where the hand is told to be closed after the step, else
+    -1. Steps that neither move the arm nor change what the hand is told can be left out.
+    """
+    after = np.append(closed[1:], False)
+    kept = starts
+    if leave_out_idle:
+        kept = starts & ((np.abs(actions[:, :MOTION_DIM]).max(-1) > NO_OP) | (after != closed))
+    rows = np.flatnonzero(kept)
+    done = actions[rows]
+    done[:, MOTION_DIM] = np.where(after[rows], 1, -1)
+    return rows, done
+
+
+def ends_of_stretches(rows: NDArray[np.int64], starts: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """For each learned row, (M,), where among them its stretch ends. A row that begins no step divides."""
+    stretch = np.cumsum(~starts)[rows]
+    return np.searchsorted(stretch, stretch, side="right")
+
+
 def chunks(
-    actions: NDArray[np.float32], rows: NDArray[np.int64], ends: NDArray[np.int64], length: int
+    actions: NDArray[np.float32], first: NDArray[np.int64], ends: NDArray[np.int64], length: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The actions (N, A) from each of the rows (B,) on: (B, K, A), and which are past its end, (B, K)."""
-    index = rows[:, None] + np.arange(length)
+    """The actions (M, A) from each of `first` (B,) on: (B, K, A), and which are past its end, (B, K)."""
+    index = first[:, None] + np.arange(length)
     padded = index >= ends[:, None]
     chosen = actions[np.where(padded, 0, index)]
     chosen[padded] = 0
     return chosen, padded
-
-
-def end_of_run(starts: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """For each row (N,) the next one that begins no transition, where its fragment ends; at most N."""
-    ends = np.append(np.flatnonzero(~starts), len(starts))
-    return ends[np.searchsorted(ends, np.arange(len(starts)))]
-
-
-def with_hand(fragment: Fragment) -> Fragment:
-    """The fragment, its actions' gripper entries 1 where the hand is to be closed after the step, else -1."""
-    actions = fragment.steps[Columns.ACTIONS].copy()
-    actions[:, MOTION_DIM] = np.where(_closed(fragment)[1:], 1, -1)
-    return replace(fragment, steps=fragment.steps | {Columns.ACTIONS: actions})
-
-
-def without_idle(fragment: Fragment) -> Fragment:
-    """The fragment (with hand) without steps that neither move the arm nor change what the hand is told."""
-    actions, closed = fragment.steps[Columns.ACTIONS], _closed(fragment)
-    kept = (np.abs(actions[:, :MOTION_DIM]).max(-1) > NO_OP) | (closed[1:] != closed[:-1])
-    rows = np.append(np.flatnonzero(kept), len(fragment))  # and the last observation
-    return replace(
-        fragment,
-        obs=nested_map(lambda x: x[rows], fragment.obs),
-        steps={name: column[kept] for name, column in fragment.steps.items()},
-    )
-
-
-def _closed(fragment: Fragment) -> NDArray[np.bool_]:
-    """Whether the hand is told to be closed, at each of the L + 1 observations."""
-    return fragment.obs["agent_pos"][:, AGENT_POS["gripper"]][:, 0] > GRIPPER_CLOSED / 2

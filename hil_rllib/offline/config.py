@@ -29,6 +29,8 @@ class OfflineConfig(MARWILConfig):
     data_class: type[DemoBatches] = DemoBatches
     hil: Config
     restore_from: str | None
+    resume = False  # without one: continue from what the run stored before its first checkpoint
+    rows_to_come = 0  # of the ring, beside the demonstrations'
 
     @classmethod
     def from_config(cls, hil: Config) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,19 +34,26 @@ class DemoBatches(LeRobotOfflineData):
         super().__init__(config)
         self.hil = config.hil
         self.rng = np.random.default_rng(config.hil.run.seed)
-        fragments = [self.prepared(fragment) for fragment in demo_fragments(self, config.hil)]
-        rows = sum(len(fragment) + 1 for fragment in fragments)
-        self.ring = Ring(rows, config.observation_space)
-        for fragment in fragments:
+        rows = sum(len(episode) + 1 for episode in self._held())
+        self.ring = Ring(rows + config.rows_to_come, config.observation_space)
+
+    @property
+    def size(self) -> int:
+        """How many transitions are drawn from."""
+        return len(self.ring)
+
+    def fill(self) -> None:
+        """Put the demonstrations into the ring."""
+        for fragment in self.fragments():
             self.ring.add(fragment)
         self.indexed()
 
-    def prepared(self, fragment: Fragment) -> Fragment:
-        """A demonstration as the ring is to hold it."""
-        return fragment
+    def fragments(self) -> Iterator[Fragment]:
+        """The demonstrations, once, as the ring holds them."""
+        return demo_fragments(self, self.hil)
 
     def indexed(self) -> None:
-        """Settle what of the ring is drawn."""
+        """Settle what of the ring is drawn, whenever something was added."""
         if self.hil.offline.leave_out_idle:
             starts = self.ring.is_start(np.arange(self.ring.rows_written))
             written = self.ring.steps[Columns.ACTIONS][: self.ring.rows_written]

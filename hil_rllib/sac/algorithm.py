@@ -269,13 +269,10 @@ class HILSAC(SAC):
 
         A run that was killed before its first checkpoint begins again, but keeps what it had stored.
         """
-        if not self.config.resume and not self.experience.is_empty():
-            raise ValueError(
-                f"{self.experience.folder} holds what another run has lived through. Resume it, or choose "
-                "another run.dir."
-            )
+        if not self.config.resume:
+            self.experience.check_new()
         if self.experience.recover(exact=self.lockstep):
-            continued(self)
+            continued(self.stats, self.experience, self.collector, self.hil.operator.count)
         else:
             self.experience.clear()
             if self.offline_data is not None:

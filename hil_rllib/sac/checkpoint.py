@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from hil_rllib.collect.collector import Collector
 from hil_rllib.collect.snapshot import runner_state, set_runner_state
-from hil_rllib.collect.statistics import Evaluations
+from hil_rllib.collect.statistics import Evaluations, Statistics
 from hil_rllib.config import Config
 from hil_rllib.data import replay_v1
+from hil_rllib.data.experience import Experience
 from hil_rllib.data.journal import sync_folder
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ def restore_run(algorithm: HILSAC, checkpoint: Path) -> None:
     if state["version"] == 1:
         _restore_rings_of_v1(algorithm, checkpoint, state)
     else:
-        _bring_journals(algorithm.experience.folder, checkpoint)
+        bring_journals(algorithm.experience.folder, checkpoint)
         algorithm.experience.recover(state["journals"], exact=algorithm.lockstep)
         algorithm.cursors.extend(state["kept"])
     algorithm.mix.rng.bit_generator.state = state["sampler"]
@@ -87,16 +89,15 @@ def restore_run(algorithm: HILSAC, checkpoint: Path) -> None:
             snapshots = pickle.loads(runners.read_bytes())[group.name]
             group.runners.results_of_all(partial(_set_own_state, states=snapshots))
     else:
-        continued(algorithm)
+        continued(algorithm.stats, algorithm.experience, algorithm.collector, algorithm.hil.operator.count)
     restore_random(checkpoint)
 
 
-def continued(algorithm: HILSAC) -> None:
+def continued(stats: Statistics, experience: Experience, collector: Collector, operators: int) -> None:
     """A run goes on without its runners' state: they begin new episodes, not those of its beginning again."""
-    algorithm.stats.set_totals(algorithm.experience.note)
-    algorithm.stats.forget_running()
-    human_steps = algorithm.stats.human_steps // algorithm.hil.operator.count
-    algorithm.collector.continued = algorithm.env_steps, human_steps
+    stats.set_totals(experience.note)
+    stats.forget_running()
+    collector.continued = experience.env_steps, stats.human_steps // max(1, operators)
 
 
 def save_random(checkpoint: Path) -> None:
@@ -179,7 +180,7 @@ def replay_folder(checkpoint: Path) -> Path:
     return checkpoint.parent.parent / "replay"
 
 
-def _bring_journals(folder: Path, checkpoint: Path) -> None:
+def bring_journals(folder: Path, checkpoint: Path) -> None:
     """Copy the journals where a run goes on from another run's checkpoint."""
     source = replay_folder(checkpoint)
     if source.resolve() != folder.resolve() and not list(folder.glob("*.journal")):

@@ -44,7 +44,7 @@ def check_policy(where: str, config: Config) -> Path:
     if was != here:
         raise ConfigError(
             f"run.init_from: the network in {checkpoint} is {was}, run.algorithm '{config.run.algorithm}' "
-            f"trains {here}. Those of bc, iql and sac fit each other, ACT's only its own."
+            f"trains {here}. ACT's go on with act and dagger; those of bc, iql and sac with each other."
         )
     keys = ["env.image_obs", *POLICY_KEYS[here], *(CAMERA_KEYS if config.env.image_obs else ())]
     if config.env.image_obs and not config.encoder.frozen:
@@ -89,8 +89,10 @@ def load_policy(module: AveragedModule, checkpoint: Path) -> None:
 
 def _network(config: dict[str, Any]) -> str:
     """A key of `POLICY_KEYS`: what a run of this configuration trains."""
+    algorithm = config["run"].get("algorithm", "sac")
+    policy = config["dagger"]["policy"] if algorithm == "dagger" else algorithm
     act, other = POLICY_KEYS
-    return act if config["run"].get("algorithm") == "act" else other
+    return act if policy == "act" else other
 
 
 def _value(config: dict[str, Any], key: str) -> Any:

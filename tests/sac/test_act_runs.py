@@ -14,9 +14,8 @@ from sac_parts import ACTIONS, SPACES, make_obs
 
 from hil_rllib import evaluate, teleop
 from hil_rllib.contract import AGENT_POS, GRIPPER_CLOSED
-from hil_rllib.data.replay import STEP_COLUMNS, Fragment
 from hil_rllib.offline.act_module import PADDED, ACTModule, gripper_command
-from hil_rllib.offline.chunks import chunks, end_of_run, with_hand, without_idle
+from hil_rllib.offline.chunks import chunks, ends_of_stretches, to_learn
 from hil_rllib.offline.config import HILACTConfig
 from hil_rllib.sac.evaluation import GreedyPolicy
 
@@ -29,39 +28,37 @@ LAYERS = {"encoder_layers": 1, "decoder_layers": 1, "dropout": 0.1}
 MODEL = {**SIZES, **LAYERS, "ensemble_decay": 0.01, "weights": "random", "seed": 0}
 
 
-def make_fragment(motions, closed) -> Fragment:
-    """Steps along x; closed: what the hand is told at each of the L + 1 observations."""
-    length = len(motions)
-    agent_pos = np.zeros((length + 1, 18), np.float32)
-    agent_pos[:, 0] = np.arange(length + 1)
-    agent_pos[:, AGENT_POS["gripper"]] = GRIPPER_CLOSED * np.array(closed)[:, None]
-    steps = {name: np.zeros((length, *shape), dtype) for name, (shape, dtype) in STEP_COLUMNS.items()}
-    steps[Columns.ACTIONS][:, 0] = motions
-    return Fragment("demo", 0, {"agent_pos": agent_pos}, steps)
-
-
 # -- chunks ----------------------------------------------------------------------------------------
 
 
-def test_a_chunk_begins_with_the_observations_own_action_and_ends_with_its_fragment():
+def test_a_chunk_begins_with_the_observations_own_action_and_ends_with_its_stretch():
     actions = np.arange(8, dtype=np.float32)[:, None] + 1
-    starts = np.array([1, 1, 1, 0, 1, 1, 0, 0], bool)  # fragments of three and of two steps, then unwritten
-    rows = np.array([0, 2, 4, 5])
-    chosen, padded = chunks(actions, rows, end_of_run(starts)[rows], 3)
+    starts = np.array([1, 1, 1, 0, 1, 1, 0, 0], bool)  # stretches of three and of two steps, then unwritten
+    rows = np.flatnonzero(starts)
+    first = np.array([0, 2, 3, 4])
+    chosen, padded = chunks(actions[rows], first, ends_of_stretches(rows, starts)[first], 3)
     assert chosen[..., 0].tolist() == [[1, 2, 3], [3, 0, 0], [5, 6, 0], [6, 0, 0]]
     assert padded.tolist() == [[0, 0, 0], [0, 1, 1], [0, 0, 1], [0, 1, 1]]
 
 
+def learned_of(motions, closed, *, leave_out_idle):
+    """Rows and actions of one stretch along x; closed: what the hand is told at each of the L + 1 rows."""
+    actions = np.zeros((len(closed), 4), np.float32)
+    actions[:-1, 0] = motions
+    starts = np.arange(len(closed)) < len(motions)
+    rows, done = to_learn(actions, np.array(closed, bool), starts, leave_out_idle)
+    return rows.tolist(), done[:, 0].tolist(), done[:, 3].tolist()
+
+
 def test_the_grippers_entry_is_where_the_hand_is_after_the_step():
-    fragment = with_hand(make_fragment([1, 1, 1, 1], closed=[0, 0, 1, 1, 0]))
-    assert fragment.steps[Columns.ACTIONS][:, 3].tolist() == [-1, 1, 1, -1]
+    *_, hand = learned_of([1, 1, 1, 1], [0, 0, 1, 1, 0], leave_out_idle=False)
+    assert hand == [-1, 1, 1, -1]
 
 
-def test_steps_in_which_nothing_happens_are_cut_out_and_the_rest_fits_together():
-    fragment = without_idle(make_fragment([0, 1, 0, 0, 2, 0], closed=[0, 0, 0, 1, 1, 1, 1]))
-    assert fragment.steps[Columns.ACTIONS][:, 0].tolist() == [1, 0, 2]  # the 0 closes the hand
-    assert fragment.obs["agent_pos"][:, 0].tolist() == [1, 2, 4, 6]
-    assert len(without_idle(make_fragment([0, 0], closed=[0, 0, 0]))) == 0
+def test_steps_in_which_nothing_happens_are_passed_over():
+    rows, motions, _ = learned_of([0, 1, 0, 0, 2, 0], [0, 0, 0, 1, 1, 1, 1], leave_out_idle=True)
+    assert (rows, motions) == ([1, 2, 4], [1, 0, 2])  # the 0 closes the hand
+    assert learned_of([0, 0], [0, 0, 0], leave_out_idle=True)[0] == []
 
 
 def test_the_hand_is_told_only_what_it_does_not_do_already():
