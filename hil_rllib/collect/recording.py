@@ -51,8 +51,20 @@ class Sink(Protocol):
     def put(self, episode: Episode) -> None:
         """Take an episode without making the caller wait longer than it can."""
 
+    def flush(self) -> None:
+        """Return once everything taken is on disk."""
+
     def close(self) -> None:
         """Return once everything taken is safe."""
+
+
+def recording_of(env: gymnasium.Env) -> RecordingWrapper | None:
+    """The env's, where it has one."""
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, RecordingWrapper):
+            return env
+        env = env.env
+    return None
 
 
 class RecordingWrapper(gymnasium.Wrapper):
@@ -94,6 +106,9 @@ class RecordingWrapper(gymnasium.Wrapper):
             self._steps = []
         self._observation = self._columns(observation)
         return observation, reward, terminated, truncated, info
+
+    def flush(self) -> None:
+        self._sink.flush()
 
     def close(self) -> None:
         self._sink.close()

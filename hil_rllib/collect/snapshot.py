@@ -15,6 +15,7 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
 from envs.episode_state import env_state, set_env_state
 from hil_rllib.collect.intervention import InterventionConnector
+from hil_rllib.collect.recording import recording_of
 
 # Of RLlib's runner; copied as they are.
 _ATTRIBUTES = (
@@ -34,6 +35,9 @@ def runner_state(runner: SingleAgentEnvRunner) -> dict[str, Any]:
     Raises TypeError where an env does not tell its state.
     """
     vector: Any = runner.env.unwrapped
+    for env in vector.envs:
+        if (recording := recording_of(env)) is not None:
+            recording.flush()  # what a checkpoint counts is on disk
     return {
         "attributes": {name: vars(runner).get(name) for name in _ATTRIBUTES},
         "metrics": runner.metrics.get_state(),

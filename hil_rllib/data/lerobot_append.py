@@ -40,8 +40,8 @@ class Contents:
     next_place: dict[str, Place] = field(default_factory=dict)
 
 
-def read_contents(root: Path) -> Contents:
-    """Of an existing dataset.
+def read_contents(root: Path, first: int | None = None) -> Contents:
+    """Of an existing dataset. first: how many of its episodes to take, None for all.
 
     Raises:
         DatasetError: it is not v3.0, or its tables cannot be read.
@@ -54,26 +54,28 @@ def read_contents(root: Path) -> Contents:
             "Convert it first: python -m hil_rllib.dataset convert.",
         )
     contents = Contents(info=info.raw, tasks=load_tasks(root, info))
-    parts: list[Mapping[str, Stats]] = []
+    stats: list[Mapping[str, Stats]] = []
     last: dict[str, tuple[int, int]] = {}
     for path in sorted((root / "meta" / "episodes").glob("chunk-*/file-*.parquet")):
         table = read_parquet(path)
         contents.episode_schema = contents.episode_schema or table.schema.remove_metadata()
         for row in table.to_pylist():
             try:
+                if first is not None and row["episode_index"] >= first:
+                    continue
                 contents.episodes = max(contents.episodes, row["episode_index"] + 1)
                 contents.frames = max(contents.frames, row["dataset_to_index"])
                 chunk, file = path.parent.name.split("-")[1], path.stem.split("-")[1]
                 row |= {"meta/episodes/chunk_index": int(chunk), "meta/episodes/file_index": int(file)}
-                for part in _parts(info):
+                for part in parts(info):
                     at = row[f"{part}/chunk_index"], row[f"{part}/file_index"]
                     last[part] = max(last.get(part, at), at)
             except (KeyError, TypeError, ValueError) as error:
                 raise DatasetError(
                     path, f"an episode's entry is incomplete ({error!r}).", fmt.DOWNLOAD_AGAIN
                 ) from error
-            parts.append(_stats(row))
-    contents.stats = dataset_stats.merge(parts) if parts else {}
+            stats.append(_stats(row))
+    contents.stats = dataset_stats.merge(stats) if stats else {}
     for part, (chunk_index, file_index) in last.items():
         contents.next_place[part] = following(chunk_index, file_index, info.chunks_size)
     for leftover in root.rglob(".*.tmp"):  # of a killed recording
@@ -139,7 +141,8 @@ def _as(value: Any, kind: pa.DataType) -> Any:
     return bool(value) if pa.types.is_boolean(kind) else int(value) if pa.types.is_integer(kind) else value
 
 
-def _parts(info: fmt.DatasetInfo) -> list[str]:
+def parts(info: fmt.DatasetInfo) -> list[str]:
+    """What has files of its own, by its name in the episode tables."""
     videos = [f"videos/{f.source}" for f in info.features.values() if f.dtype == "video"]
     return ["data", "meta/episodes", *videos]
 

@@ -75,7 +75,7 @@ class LeRobotWriter:
             self._contents = Contents(json.loads(json.dumps(info)), tasks={0: task})
             tasks = self.root / "meta" / "tasks.parquet"
             _commit(tasks, lambda temporary: pq.write_table(schema.task_table([task]), temporary))
-        self._commit_totals()
+        commit_totals(self.root, self._contents)
 
     @property
     def episodes(self) -> int:
@@ -179,7 +179,7 @@ class LeRobotWriter:
         for part in ("data", "meta/episodes", *(f"videos/{fmt.IMAGE_PREFIX}{cam}" for cam in self._cameras)):
             done.next_place[part] = following(**self._place(part), chunks_size=chunks_size)
         self._steps = []
-        self._commit_totals()
+        commit_totals(self.root, self._contents)
 
     def _place(self, part: str) -> Place:
         return self._contents.next_place.get(part, {"chunk_index": 0, "file_index": 0})
@@ -207,22 +207,23 @@ class LeRobotWriter:
         where = self.root / path.format(**self._place(part))
         _commit(where, lambda temporary: pq.write_table(table, temporary))
 
-    def _commit_totals(self) -> None:
-        """stats.json and info.json, if they do not say the same already."""
-        meta, done = self.root / "meta", self._contents
-        totals: dict[str, Any] = {
-            "total_episodes": done.episodes,
-            "total_frames": done.frames,
-            "splits": {"train": f"0:{done.episodes}"},
-        }
-        if (meta / "info.json").exists() and totals.items() <= done.info.items():
-            return
-        done.info |= totals
-        if done.stats:
-            stats = json.dumps(done.stats, indent=2)
-            _commit(meta / "stats.json", lambda temporary: temporary.write_text(stats))
-        info = json.dumps(done.info, indent=2)
-        _commit(meta / "info.json", lambda temporary: temporary.write_text(info))
+
+def commit_totals(root: Path, done: Contents) -> None:
+    """stats.json and info.json, if they do not say the same already."""
+    meta = root / "meta"
+    totals: dict[str, Any] = {
+        "total_episodes": done.episodes,
+        "total_frames": done.frames,
+        "splits": {"train": f"0:{done.episodes}"},
+    }
+    if (meta / "info.json").exists() and totals.items() <= done.info.items():
+        return
+    done.info |= totals
+    if done.stats:
+        stats = json.dumps(done.stats, indent=2)
+        _commit(meta / "stats.json", lambda temporary: temporary.write_text(stats))
+    info = json.dumps(done.info, indent=2)
+    _commit(meta / "info.json", lambda temporary: temporary.write_text(info))
 
 
 def _commit(path: Path, write: Callable[[Path], object]) -> None:

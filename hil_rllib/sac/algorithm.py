@@ -30,7 +30,7 @@ from hil_rllib.data.experience import Experience
 from hil_rllib.data.replay import Fragment, Nested, ReplayMix, Ring
 from hil_rllib.logs import announced
 from hil_rllib.sac.attention import Attention
-from hil_rllib.sac.checkpoint import continued, restore_run, save_run
+from hil_rllib.sac.checkpoint import continued, keep_recorded, restore_run, save_run
 from hil_rllib.sac.config import HILSACConfig
 from hil_rllib.sac.demos import demo_fragments
 from hil_rllib.sac.evaluation import Evaluator
@@ -224,7 +224,7 @@ class HILSAC(SAC):
         self._blocks_per_push = max(1, hil.sac.weight_push_every // self._block)
 
         self.refits = Refits(self.config) if self.config.refitter else None
-        self._writers: list[Any] = []  # handles; an actor lives as long as one is held
+        self.writers: dict[str, Any] = {}  # handles by their datasets' names; an actor lives as long as its
         # Fragments that may be under way on the runners before the learner counts as behind.
         runners = hil.operator.count + hil.runners.autonomous
         self._slack = 2 * hil.runners.fragment * runners * hil.sac.utd_ratio
@@ -259,10 +259,11 @@ class HILSAC(SAC):
     def _start_writers(self, runners: list[str], recorded: bool) -> list[str]:
         """Names of the actors that write down the runners' episodes, one each, if they are recorded."""
         hil = self.hil
-        folders = [recordings_dir(hil) / name for name in runners] if recorded else []
-        started = [start_writer(folder, hil.record.task) for folder in folders]
-        self._writers += [handle for _, handle in started]
-        return [name for name, _ in started]
+        started = []
+        for name in runners if recorded else []:
+            actor, self.writers[name] = start_writer(recordings_dir(hil) / name, hil.record.task)
+            started.append(actor)
+        return started
 
     def _begin(self) -> None:
         """Drain the offline input into the demo ring, then the optional behaviour-cloning start.
@@ -271,6 +272,8 @@ class HILSAC(SAC):
         """
         if not self.config.resume:
             self.experience.check_new()
+        elif self.lockstep and self.hil.record.dir is None:
+            keep_recorded(self, dict.fromkeys(self.writers, 0))
         if self.experience.recover(exact=self.lockstep):
             continued(self.stats, self.experience, self.collector, self.hil.operator.count)
         else:
@@ -297,7 +300,7 @@ class HILSAC(SAC):
         for actor in (
             self.evaluator,
             *refitter,
-            *self._writers,
+            *self.writers.values(),
         ):  # runners close after their last episode is written
             ray.kill(actor)
         self.experience.close()

@@ -7,16 +7,19 @@ cost does not grow with the rings.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
 import pickle
 import shutil
 import zlib
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ray
 import torch
 
 from hil_rllib.collect.collector import Collector
@@ -43,13 +46,15 @@ COUNTERS = ("updates", "pushes", "_since_metrics", "_learner_metrics")
 def save_run(algorithm: HILSAC, checkpoint: Path) -> None:
     """Add our part to a checkpoint that RLlib has just written."""
     cursor = algorithm.experience.cursor()
-    algorithm.cursors.append(cursor)
-    if len(algorithm.cursors) == algorithm.cursors.maxlen:
+    if len(algorithm.cursors) == algorithm.cursors.maxlen:  # all of checkpoints that are stored
         algorithm.experience.forget(algorithm.cursors[0])
+    algorithm.cursors.append(cursor)
     save_random(checkpoint)
+    recorded: dict[str, int] = {}  # episodes in each dataset
     if algorithm.lockstep:
         groups = {g.name: dict(g.runners.results_of_all(runner_state)) for g in algorithm.collector.groups}
         (checkpoint / RUNNERS_FILE).write_bytes(pickle.dumps(groups))
+        recorded = {name: ray.get(writer.count.remote()) for name, writer in algorithm.writers.items()}
     state: dict[str, Any] = {
         "journals": cursor,
         "kept": list(algorithm.cursors),
@@ -57,6 +62,7 @@ def save_run(algorithm: HILSAC, checkpoint: Path) -> None:
         "statistics": algorithm.stats.get_state(),
         "evaluations": vars(algorithm.evaluations),
         "env_steps": algorithm.env_steps,
+        "recorded": recorded,
         **{name: getattr(algorithm, name) for name in COUNTERS},
     }
     write_state(checkpoint, algorithm.hil, state)
@@ -88,6 +94,7 @@ def restore_run(algorithm: HILSAC, checkpoint: Path) -> None:
         for group in algorithm.collector.groups:
             snapshots = pickle.loads(runners.read_bytes())[group.name]
             group.runners.results_of_all(partial(_set_own_state, states=snapshots))
+        keep_recorded(algorithm, state.get("recorded", {}))
     else:
         continued(algorithm.stats, algorithm.experience, algorithm.collector, algorithm.hil.operator.count)
     restore_random(checkpoint)
@@ -100,10 +107,18 @@ def continued(stats: Statistics, experience: Experience, collector: Collector, o
     collector.continued = experience.env_steps, stats.human_steps // max(1, operators)
 
 
+def keep_recorded(algorithm: HILSAC, counts: Mapping[str, int]) -> None:
+    """Take the recorded datasets back to so many episodes; what came after will come again."""
+    for name in algorithm.writers.keys() & counts.keys():
+        ray.get(algorithm.writers[name].keep.remote(counts[name]))
+
+
 def save_random(checkpoint: Path) -> None:
     """Torch's random state, of the GPUs too."""
     state = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
-    torch.save(state, checkpoint / RANDOM_FILE)
+    content = io.BytesIO()
+    torch.save(state, content)  # to a file it would tell of a full disk by a RuntimeError
+    (checkpoint / RANDOM_FILE).write_bytes(content.getvalue())
 
 
 def restore_random(checkpoint: Path) -> None:

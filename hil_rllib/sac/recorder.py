@@ -18,6 +18,7 @@ from ray.exceptions import RayError
 from hil_rllib.collect.recording import PIXELS, WORLD, Episode
 from hil_rllib.config import Config
 from hil_rllib.contract import CAMERAS
+from hil_rllib.data.lerobot_drop import count_episodes, drop_episodes
 from hil_rllib.data.lerobot_format import DatasetInfo
 from hil_rllib.data.lerobot_writer import LeRobotWriter
 
@@ -80,6 +81,16 @@ class EpisodeWriter:
         self._folder, self._task = folder, task
         self._writer: LeRobotWriter | None = None
 
+    def count(self) -> int:
+        """Episodes on disk."""
+        return self._writer.episodes if self._writer else count_episodes(self._folder)
+
+    def keep(self, episodes: int) -> None:
+        """Remove all but the first so many: the run has gone back, and will record the others again."""
+        self._writer = None
+        if dropped := drop_episodes(self._folder, episodes):
+            logger.info("%s: %d episodes come again and were removed.", self._folder, dropped)
+
     def write(self, episode: Episode) -> int:
         """Returns the episode's index once it is on disk."""
         if self._writer is None:
@@ -127,6 +138,9 @@ class Outbox:
     def put(self, episode: Episode) -> None:
         self._sent.append(self._writer.write.remote(episode))
         self._settle(len(self._sent) if self._realtime else BACKLOG, timeout=None)
+
+    def flush(self) -> None:
+        self._settle(0, timeout=None)
 
     def close(self) -> None:
         self._settle(0, timeout=FLUSH_S)

@@ -100,6 +100,34 @@ def test_datasets_hold_what_the_runners_did_and_say_who(run, group, name):
         assert all(frames.std() > 5 for frames in episode.frames.values())
 
 
+def test_a_lockstep_run_that_goes_back_to_a_checkpoint_records_each_episode_once(build, configure):
+    config = configure(*HELPFUL, "record.operator=true", "env.max_episode_steps=8", "demos.source=none")
+    folder = recordings_dir(config) / "operator"
+
+    def until(algorithm, steps):
+        while algorithm.env_steps < steps:
+            algorithm.training_step()
+
+    algorithm = build(config)
+    until(algorithm, 30)  # amid the fourth episode
+    checkpoint = algorithm.save_to_path(f"{config.run.dir}/trial/checkpoint_000000")
+    at_checkpoint = len(recorded(folder))
+    until(algorithm, 70)
+    algorithm.stop()
+    whole = recorded(folder)
+    assert 2 <= at_checkpoint < len(whole) - 2
+
+    resumed = build(config, restore_from=checkpoint)
+    assert len(recorded(folder)) == at_checkpoint
+    until(resumed, 70)
+    resumed.stop()
+    again = recorded(folder)
+    assert len(again) == len(whole)
+    for a, b in zip(again, whole, strict=True):
+        for name in ("action", "observation.state", "next.reward", "complementary_info.is_intervention"):
+            np.testing.assert_array_equal(a.column(name), b.column(name), err_msg=name)
+
+
 def test_a_dataset_of_another_kind_is_refused_before_the_run(run, configure):
     config = configure(
         "env.image_obs=false", "record.operator=true", f"record.dir={run.config.run.dir}/recordings"
