@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from hil_rllib.disk import refusal
+
 logger = logging.getLogger(__name__)
 
 ANNOUNCED_EVERY_S = 5.0
@@ -21,6 +23,8 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.INFO)
     for name in ("ray.rllib", "ray.tune", "ray._common.deprecation", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    for name in ("ray.tune.execution.experiment_state", "ray.tune.tune"):
+        logging.getLogger(name).addFilter(_disk_does_not_refuse)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=UserWarning, module="gymnasium")
 
@@ -30,6 +34,11 @@ def quiet_worker() -> None:
     quiet()
     sys.unraisablehook = _report_unless_exiting
     logging.getLogger("hil_rllib.data").setLevel(logging.WARNING)
+
+
+def _disk_does_not_refuse(record: logging.LogRecord) -> bool:
+    """Tune copies its files every few seconds, and tells of a full disk by a traceback each time."""
+    return record.exc_info is None or refusal(record.exc_info[1]) is None  # checkpoints tell of it
 
 
 def _report_unless_exiting(unraisable: Any) -> None:

@@ -48,10 +48,14 @@ class ProgressLine(tune.Callback):
         self._runners = config.operator.count + config.runners.autonomous
         self._started = self._printed_at = time.monotonic()
         self._evaluated_at: float | None = None
+        self.curves: str | None = (
+            None  # the folder where Tune writes them, before it copies them to the run's
+        )
 
     def on_trial_result(
         self, iteration: int, trials: list, trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
+        self.curves = trial.local_path
         evaluation = result.get("evaluation", {})
         if evaluation.get(f"at_{self._clock}") not in (None, self._evaluated_at):
             self._evaluated_at = evaluation[f"at_{self._clock}"]

@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Self
 
+from hil_rllib.disk import DiskError, reason
+
 LOCK_FILE = "run.lock"
 
 
@@ -54,8 +56,12 @@ class RunLock:
                 held.close()
         since = datetime.now().astimezone().isoformat(timespec="seconds")
         self._held.truncate(0)
-        json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": since}, self._held)
-        self._held.flush()
+        me = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+        try:
+            os.write(self._held.fileno(), json.dumps(me).encode())
+        except OSError as error:
+            self.__exit__()
+            raise DiskError(f"{self._file} could not be written: {reason(error)}") from error
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -24,6 +24,8 @@ from hil_rllib.data.demos import load_demos
 from hil_rllib.data.lerobot_format import DatasetError
 from hil_rllib.devices import DeviceUnavailable, check_device, check_present
 from hil_rllib.devices.gamepad_maps import load_maps
+from hil_rllib.disk import DiskError, refusal, write_whole
+from hil_rllib.disk_full import check_saved, ended_early, not_begun
 from hil_rllib.interrupts import StopSignals
 from hil_rllib.logs import quiet
 from hil_rllib.models.weights import find_weights
@@ -46,8 +48,8 @@ DIVERGED = 3  # exit status: too many updates in a row could not be made
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 done, 1 training failed, 2 bad input, 3 the losses are no longer finite; 130 stopped by
-    Ctrl-C, 143 by SIGTERM, with a last checkpoint unless it came twice."""
+    """Exit status: 0 done, 1 training failed, 2 bad input, 3 the losses are no longer finite, 4 a
+    disk is full; 130 stopped by Ctrl-C, 143 by SIGTERM, with a last checkpoint unless it came twice."""
     args = parse_args(argv)
     quiet()
     with StopSignals() as signals:
@@ -69,8 +71,10 @@ def run(args: argparse.Namespace, signals: StopSignals) -> int:
             check_begun(run_dir, args.resume)
             checkpoint = checkpoint_to_resume(run_dir, config) if args.resume else None
             ready = check_ingredients(config, run_dir, resumed=checkpoint is not None)
-            (run_dir / CONFIG_FILE).write_text(config.to_yaml())  # last: only a run that can begin claims it
+            write_whole(run_dir / CONFIG_FILE, config.to_yaml())  # last: only a run that can begin claims it
         except INPUT_ERRORS as error:
+            if full := refusal(error):
+                return not_begun(full)
             report(error)
             return 2
         return train(ready, run_dir, checkpoint, started, signals, resume=args.resume)
@@ -115,11 +119,17 @@ def checkpoint_to_resume(run_dir: Path, config: Config) -> Path | None:
 
 
 def config_differences(old: Config, new: Config) -> list[str]:
-    """Keys that must not change between a checkpoint and what goes on from it, and did."""
+    """Keys that must not change between a checkpoint and what goes on from it, and did.
+
+    A run of people's steps cannot go on in lockstep: it would cut off those since the checkpoint.
+    """
     free = {"run", "evaluation", "checkpoint", "stop", "operator", "runners", "record"}
     before, after = old.to_dict(), new.to_dict()
     was, now = old.run.algorithm, new.run.algorithm
-    return [f"run.algorithm was {was!r}, now {now!r}"] * (was != now) + [
+    to_lockstep = old.run.mode == "async" and new.run.mode == "lockstep"
+    fixed = [f"run.algorithm was {was!r}, now {now!r}"] * (was != now)
+    fixed += ["run.mode was 'async', now 'lockstep'"] * to_lockstep
+    return fixed + [
         f"{section}.{key} was {before[section][key]!r}, now {after[section][key]!r}"
         for section in before.keys() - free
         for key in before[section]
@@ -187,6 +197,7 @@ def train(
     """Run the experiment under Ray Tune; TensorBoard files, checkpoints and summary land in run_dir."""
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # our progress line, not Tune's table
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # ours lets the trial end with a checkpoint
+    os.environ["TUNE_PRINT_ALL_TRIAL_ERRORS"] = "0"  # we do
     start_ray(config)
     algorithm = ALGORITHMS[config.run.algorithm].from_config(config)
     algorithm.restore_from = str(checkpoint) if checkpoint else None
@@ -216,19 +227,27 @@ def train(
         )
         with signals.asking(stopper.interrupt):
             result = tuner.fit()[0]
+    except Exception as error:
+        return ended_early(error, run_dir, progress.curves)  # or raises it
     finally:
         progress.close()
         ray.shutdown()
+    if refusal(result.error) is not None:
+        return ended_early(result.error, run_dir, progress.curves)
     if result.error is not None:
-        error = getattr(result.error, "cause", None)  # as raised in the trial's process
-        said = error if isinstance(error, RunnerError) else result.error
+        cause = getattr(result.error, "cause", None)  # as raised in the trial's process
+        said = cause if isinstance(cause, RunnerError) else result.error
         print(f"error: training failed: {said}", file=sys.stderr)
         return 1
     summary = summarise(result.metrics, config, time.monotonic() - started)
     if recorded := recorded_episodes(config):
         summary["recorded_episodes"] = recorded
-    (run_dir / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + "\n")
     print(json.dumps(summary, indent=2))
+    try:
+        check_saved(result, config)
+        write_whole(run_dir / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
+    except DiskError as error:
+        return ended_early(error, run_dir, progress.curves)
     if stopper.diverged:
         print(
             f"error: the last {config.sac.skip_limit} updates were skipped: their loss or gradient was not "

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 from numpy.typing import NDArray
 
 from hil_rllib.data.journal_format import Damage, Record, encoded, file_header, scan
+from hil_rllib.disk import DiskError, reason
 
 logger = logging.getLogger(__name__)
 
@@ -102,16 +103,16 @@ class Journal:
     def append(self, meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> int:
         """Take a record and return its number. arrays: not to be changed afterwards.
 
-        Raises OSError where the disk has refused for so long that too much waits to be written.
+        Raises DiskError where the disk has refused for so long that too much waits to be written.
         """
         number = self.records
         pieces = encoded(number, meta, arrays)
         size = sum(len(piece) for piece in pieces)
         with self._changed:
             if self._error is not None and self._waiting_bytes + size > WAITING_BYTES:
-                raise OSError(
+                raise DiskError(
                     f"{self.folder}: {self._waiting_bytes >> 20} MiB wait to be written, and the disk still "
-                    f"refuses: {self._error}. Make room and resume the run."
+                    f"refuses: {reason(self._error)}"
                 ) from self._error
             self._waiting.append(_Waiting(number, pieces, size, time.monotonic()))
             self._waiting_bytes += size
@@ -129,14 +130,13 @@ class Journal:
             self._changed.notify_all()
 
     def wait_safe(self, timeout: float = 60.0) -> None:
-        """Return once everything appended is safe. Raises OSError where the disk refuses."""
+        """Return once everything appended is safe. Raises DiskError where the disk refuses."""
         self.request_sync()
         with self._changed:
             self._changed.wait_for(lambda: not self._waiting or self._error is not None, timeout)
             if self._waiting:
-                raise OSError(
-                    f"{self.folder} could not be synced: {self._error or f'{timeout:.0f} s passed'}"
-                )
+                why = reason(self._error) if self._error else f"{timeout:.0f} s passed"
+                raise DiskError(f"{self.folder} could not be synced: {why}")
 
     def forget(self, before: int) -> None:
         """Allow the files to go that hold only records with smaller numbers."""

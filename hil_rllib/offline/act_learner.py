@@ -6,16 +6,16 @@ from typing import Any
 
 import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.rllib.algorithms.marwil.torch.marwil_torch_learner import MARWILTorchLearner
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.learner import POLICY_LOSS_KEY
 from torch import Tensor
 
 from hil_rllib.models.act import act_losses
 from hil_rllib.offline.act_module import PADDED, PLAN, STYLE_LOG_VAR, STYLE_MEAN
+from hil_rllib.offline.skipping_learner import BCLearner
 
 
-class ACTLearner(MARWILTorchLearner):
+class ACTLearner(BCLearner):
     """L1 of the chunk plus the style's KL divergence times `act.kl_weight`, by AdamW."""
 
     def configure_optimizers_for_module(self, module_id: str, config: AlgorithmConfig | None = None) -> None:

@@ -23,11 +23,12 @@ from hil_rllib.sac.checkpoint import read_state, restore_random, save_random, wr
 from hil_rllib.sac.evaluation import Evaluator
 from hil_rllib.sac.init_from import load_policy
 from hil_rllib.sac.machine import keep_freed_memory, learner_threads, on_this_node
+from hil_rllib.sac.saving import SavesWhatFits
 
 REPORT_EVERY = 20  # [updates]
 
 
-class OfflineRun(MARWIL):
+class OfflineRun(SavesWhatFits, MARWIL):
     """What the algorithms, all derived from MARWIL by RLlib, get here; the update is RLlib's own.
 
     Nobody waits here, so an evaluation is waited for: what ends a run are the weights that it then saves.
@@ -43,6 +44,7 @@ class OfflineRun(MARWIL):
         keep_freed_memory()
         super().setup(config)
         self.hil = hil = self.config.hil
+        self.skips = self.learner_group._learner.skips
         self.updates = self._saved_at = 0
         self.evaluations = Evaluations(clock="updates")
         self._clock = (time.monotonic(), 0)
@@ -78,6 +80,9 @@ class OfflineRun(MARWIL):
             super().training_step()
             self.updates += 1
             self.average()
+            if self.skips.too_many:  # nothing helps: the run ends with this report
+                self._log()
+                return
             if self.updates % REPORT_EVERY == 0 or self.evaluation_due() or self.checkpoint_due():
                 break
         if self.evaluation_due():
@@ -168,7 +173,8 @@ class OfflineRun(MARWIL):
         }
 
     def _log(self) -> None:
-        for section, named in (("hil", self.values()), ("evaluation", self.evaluations.latest)):
+        values = self.values() | self.skips.values()
+        for section, named in (("hil", values), ("evaluation", self.evaluations.latest)):
             for name, value in named.items():
                 self.metrics.log_value((section, name), value, window=1)
 

@@ -18,6 +18,7 @@ from hil_rllib.offline.act_module import ACTModule
 from hil_rllib.offline.chunks import ChunkBatches
 from hil_rllib.offline.data import DemoBatches
 from hil_rllib.offline.module import BCModule, IQLModule
+from hil_rllib.offline.skipping_learner import BCLearner, IQLLearner, SkippingLearner
 from hil_rllib.sac.config import build_env, demo_options, policy_config
 from hil_rllib.sac.module import AveragedModule
 
@@ -27,6 +28,7 @@ class OfflineConfig(MARWILConfig):
 
     module_class: type[AveragedModule]
     data_class: type[DemoBatches] = DemoBatches
+    own_learner: type[SkippingLearner] = BCLearner
     hil: Config
     restore_from: str | None
     resume = False  # without one: continue from what the run stored before its first checkpoint
@@ -60,6 +62,9 @@ class OfflineConfig(MARWILConfig):
         )
         return config
 
+    def get_default_learner_class(self) -> type:
+        return self.own_learner
+
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         return RLModuleSpec(module_class=self.module_class, model_config=self.model_parts())
 
@@ -91,14 +96,12 @@ class HILACTConfig(HILBCConfig):
 
     module_class = ACTModule
     data_class = ChunkBatches
+    own_learner = ACTLearner
 
     def __init__(self, algo_class: type | None = None) -> None:
         from hil_rllib.offline.algorithm import HILACT
 
         super().__init__(algo_class=algo_class or HILACT)
-
-    def get_default_learner_class(self) -> type:
-        return ACTLearner
 
     def model_parts(self) -> dict[str, Any]:
         act, encoder = self.hil.act, self.hil.encoder
@@ -111,6 +114,7 @@ class HILIQLConfig(OfflineConfig, IQLConfig):
     """RLlib's implicit Q-learning."""
 
     module_class = IQLModule
+    own_learner = IQLLearner
 
     def __init__(self, algo_class: type | None = None) -> None:
         from hil_rllib.offline.algorithm import HILIQL

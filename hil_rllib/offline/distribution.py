@@ -20,15 +20,17 @@ class HybridDistribution(TorchDistribution):
     """Motion (3) normal around tanh(mean), as IQL's policy is, and the gripper's choice categorical.
 
     Built from (B, 9): mean (3) and standard deviation (3) as `GaussianActor` gives them, gripper logits (3).
-    Actions (B, 4) are in module space, the gripper's index minus one.
+    Actions (B, 4) are in module space, the gripper's index minus one. What is not finite is no error here:
+    the learner counts it, see `SkippingLearner`.
     """
 
     def __init__(self, mean: Tensor, std: Tensor, logits: Tensor) -> None:
         super().__init__(mean, std, logits)
-        self.choice = Categorical(logits=logits)
+        self.choice = Categorical(logits=logits, validate_args=False)
 
     def _get_torch_distribution(self, mean: Tensor, std: Tensor, logits: Tensor) -> Distribution:
-        return Independent(Normal(torch.tanh(mean), std.clamp(MIN_STD, MAX_STD)), 1)
+        motion = Normal(torch.tanh(mean), std.clamp(MIN_STD, MAX_STD), validate_args=False)
+        return Independent(motion, 1, validate_args=False)
 
     @classmethod
     def from_logits(cls, logits: Tensor, **_: Any) -> Self:
@@ -40,8 +42,10 @@ class HybridDistribution(TorchDistribution):
 
     def logp(self, value: Tensor, **_: Any) -> Tensor:
         """Log-density (B,) of the motion plus log-probability of the choice."""
-        index = value[..., MOTION_DIM].round().long() + int(Gripper.HOLD)
-        return self._dist.log_prob(value[..., :MOTION_DIM]) + self.choice.log_prob(index)
+        choice = value[..., MOTION_DIM]
+        index = choice.nan_to_num(0.0, 0.0, 0.0).round().long() + int(Gripper.HOLD)
+        motion = self._dist.log_prob(value[..., :MOTION_DIM])
+        return motion + self.choice.log_prob(index) + 0.0 * choice  # NaN stays NaN
 
     def entropy(self) -> Tensor:
         return self._dist.entropy() + self.choice.entropy()

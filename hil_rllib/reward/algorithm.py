@@ -40,7 +40,9 @@ class HILReward(OfflineRun, BC):
         """With the frames that a refit goes on from, beside the checkpoints."""
         file = self._folder / FRAMES_FILE
         if not file.exists():
-            np.savez(file, **self.offline_data.keepsake(KEPT))
+            unfinished = file.with_suffix(".partial.npz")
+            np.savez(unfinished, **self.offline_data.keepsake(KEPT))
+            unfinished.replace(file)
         return super().save_to_path(path, **kwargs)
 
     def average(self) -> None:

@@ -38,6 +38,7 @@ from hil_rllib.sac.init_from import load_policy
 from hil_rllib.sac.machine import keep_freed_memory, learner_threads, on_this_node
 from hil_rllib.sac.recorder import autonomous_names, operator_names, recordings_dir, start_writer
 from hil_rllib.sac.refit import Refits
+from hil_rllib.sac.saving import SavesWhatFits
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ METRICS_EVERY = 20  # updates between two readings of the losses: reading makes 
 LEARNER_METRICS = ("q_mean", "temperature", "entropy")  # of the learner's own, those shown under `hil/` too
 
 
-class HILSAC(SAC):
+class HILSAC(SavesWhatFits, SAC):
     """SAC from prior data (RLPD) with a person in the loop; see `HILSACConfig.from_config`."""
 
     config: HILSACConfig
@@ -85,8 +86,7 @@ class HILSAC(SAC):
         values = self.stats.metrics(
             **counts, online=len(self.online), demo=len(self.demo), on_disk=self.experience.on_disk
         )
-        values |= {"skipped_updates": self.skips.total, "diverged": float(self.skips.too_many)}
-        values |= self.collector.counts() | self._learner_metrics
+        values |= self.skips.values() | self.collector.counts() | self._learner_metrics
         if self.refits:
             values["reward_verdicts"] = self.refits.verdicts  # frames that operators have labelled
         greedy = {f"greedy_{name}": value for name, value in self.evaluations.latest.items()}
@@ -312,6 +312,13 @@ class HILSAC(SAC):
         return on_this_node(super().default_resource_request(config))
 
     # -- checkpoints -------------------------------------------------------------------------------
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        stored = tuple(self.cursors)
+        result = super().save(checkpoint_dir)
+        if result.checkpoint is None:
+            self.cursors = deque(stored, self.cursors.maxlen)
+        return result
 
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
         self.experience.request_sync()  # meanwhile RLlib writes its part

@@ -30,6 +30,10 @@ class SkippedUpdates:
         self.total = self.in_row = 0
         self.too_many = False  # from the limit on, for good
 
+    def values(self) -> dict[str, float]:
+        """The run's `hil/…` metrics of it."""
+        return {"skipped_updates": self.total, "diverged": float(self.too_many)}
+
     def made(self) -> None:
         """An update was made."""
         self.in_row = 0

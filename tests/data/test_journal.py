@@ -158,7 +158,7 @@ def test_a_disk_that_is_full_for_a_while_loses_nothing(tmp_path, monkeypatch, ca
     journal.append({"k": 3}, {"x": np.full(100, 3, np.float16)})
     assert journal.safe == 2
     monkeypatch.setattr(journal_module, "WAITING_BYTES", 100)
-    with pytest.raises(OSError, match="Make room and resume"):
+    with pytest.raises(OSError, match="disk still refuses: No space left"):
         journal.append({"k": 4}, {"x": np.full(100, 4, np.float16)})
     full = False
     deadline = time.monotonic() + 10

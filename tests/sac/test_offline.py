@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import tree
+from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from sac_parts import ACTIONS, MODEL, SPACES, changed, make_batch, make_module, parameters
 
 from hil_rllib.config import ConfigError
-from hil_rllib.offline.config import HILBCConfig, HILIQLConfig
+from hil_rllib.offline.config import HILACTConfig, HILBCConfig, HILIQLConfig
 from hil_rllib.offline.data import idle
 from hil_rllib.offline.distribution import MIN_STD, HybridDistribution
 from hil_rllib.offline.module import BCModule, IQLModule
 from hil_rllib.sac.init_from import check_policy, load_policy
+from hil_rllib.sac.skipping import BATCH_FILE
 
 BC = ("run.algorithm=bc", "offline.batch_size=32", "offline.updates=60", "evaluation.every_steps=30",
       "checkpoint.every_steps=30", "env.max_episode_steps=5", "stop.success=null")  # fmt: skip
+ACT_SIZES = ("act.chunk=6", "act.width=32", "act.feedforward=32", "act.encoder_layers=1")
 POLICY = {"encoder", "actor", "gripper"}
 
 
@@ -160,6 +165,38 @@ def test_sac_begins_with_a_cloned_policy_and_no_cloning_of_its_own(cloned, confi
             assert torch.equal(state[name], averaged)
             assert torch.equal(state[f"target_{name}"], averaged)
     assert algorithm.evaluations.latest["at_env_steps"] == 0
+    algorithm.stop()
+
+
+@pytest.mark.parametrize("kind", [HILBCConfig, HILIQLConfig, HILACTConfig])
+def test_updates_on_nan_are_skipped_and_too_many_in_a_row_end_the_run(cluster, configure, kind):
+    """Nothing that learns changes; one good batch in between begins the count anew."""
+    name = kind.__name__.removeprefix("HIL").removesuffix("Config").lower()
+    config = configure(*BC, f"run.algorithm={name}", *ACT_SIZES, "sac.skip_limit=3", "evaluation.episodes=1")
+    Path(config.run.dir).mkdir(parents=True)
+    algorithm = build_offline(config, kind)
+    learner, sample = algorithm.learner_group._learner, algorithm.offline_data.sample
+    before, optimizers = parameters(algorithm._policy), deepcopy(learner._get_optimizer_state())
+    poisoned = iter([True, True, False] + [True] * 9)
+
+    def sometimes_nan(*args, **kwargs):
+        batch = sample(*args, **kwargs)
+        if next(poisoned):
+            assert not changed(before, parameters(algorithm._policy)) or algorithm.updates > 2
+            batch[DEFAULT_MODULE_ID][Columns.ACTIONS][0] = np.nan
+        elif algorithm.updates == 2:
+            state = learner._get_optimizer_state()
+            tree.map_structure(np.testing.assert_array_equal, state, optimizers)
+        return batch
+
+    algorithm.offline_data.sample = sometimes_nan
+    hil = algorithm.train()["hil"]
+    assert (hil["updates"], hil["skipped_updates"], hil["diverged"]) == (6, 5, 1)
+    good = parameters(algorithm._policy)
+    assert changed(before, good)
+    assert all(value.isfinite().all() for value in good.values())
+    with np.load(Path(config.run.dir) / BATCH_FILE) as batch:
+        assert np.isnan(batch["actions"]).any()
     algorithm.stop()
 
 
