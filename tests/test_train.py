@@ -212,6 +212,12 @@ def test_a_run_is_not_overwritten_nor_resumed_with_another_config(finished, refu
     assert "sac.hidden was [64, 64], now [32, 32]" in error
 
 
+def test_what_people_did_is_not_cut_off_by_resuming_in_lockstep():
+    lockstep, people = load_config(SMOKE), load_config(SMOKE, ["run.mode=async"])
+    assert train.config_differences(people, lockstep) == ["run.mode was 'async', now 'lockstep'"]
+    assert train.config_differences(lockstep, people) == []
+
+
 def test_nothing_to_resume(refused, tmp_path):
     assert "holds no run" in refused(SMOKE, "--resume")
     (tmp_path / "run").mkdir(exist_ok=True)
