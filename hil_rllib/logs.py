@@ -9,11 +9,30 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from hil_rllib.disk import refusal
+from hil_rllib.disk import reason, refusal
 
 logger = logging.getLogger(__name__)
 
 ANNOUNCED_EVERY_S = 5.0
+
+
+class _FullDiskInALine(logging.Filter):
+    """Tune copies its files every few seconds, and tells of a full disk by a traceback each time."""
+
+    _said = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        refused = refusal(record.exc_info[1]) if record.exc_info else None
+        if refused is None:
+            return True
+        record.msg = "Curves were not copied to the run's folder: %s. They are once there is room."
+        record.args = (reason(refused),)
+        record.exc_info = record.exc_text = record.stack_info = None
+        first, self._said = not self._said, True
+        return first
+
+
+_full_disk_in_a_line = _FullDiskInALine()  # one, so that it is added once
 
 
 def quiet() -> None:
@@ -24,7 +43,7 @@ def quiet() -> None:
     for name in ("ray.rllib", "ray.tune", "ray._common.deprecation", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for name in ("ray.tune.execution.experiment_state", "ray.tune.tune"):
-        logging.getLogger(name).addFilter(_disk_does_not_refuse)
+        logging.getLogger(name).addFilter(_full_disk_in_a_line)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=UserWarning, module="gymnasium")
 
@@ -34,11 +53,6 @@ def quiet_worker() -> None:
     quiet()
     sys.unraisablehook = _report_unless_exiting
     logging.getLogger("hil_rllib.data").setLevel(logging.WARNING)
-
-
-def _disk_does_not_refuse(record: logging.LogRecord) -> bool:
-    """Tune copies its files every few seconds, and tells of a full disk by a traceback each time."""
-    return record.exc_info is None or refusal(record.exc_info[1]) is None  # checkpoints tell of it
 
 
 def _report_unless_exiting(unraisable: Any) -> None:
