@@ -150,7 +150,7 @@ class SACSection:
     learning_starts: Count = 100  # [env steps]; LeRobot
     weight_push_every: Positive = 4  # [updates]; LeRobot
     grad_clip: Annotated[float, Range(above=0)] = 10.0  # norm; LeRobot
-    skip_limit: Positive = 10  # updates skipped in a row, for a loss that is not finite, that end a run; ours
+    skip_limit: Positive = 10  # updates in a row, not finite and so skipped, that end a run of any kind; ours
     entropy_backup: bool = False  # HIL-SERL; SAC has it: with α rising it costs a step 0.04 of value here
     gripper_margin: Weight = 0.1  # large-margin term of the gripper head on demos; DQfD; value ours
     gripper_margin_weight: Weight = 1.0  # Hester et al. 2018; 0 switches the term off
