@@ -24,7 +24,7 @@ ALGORITHMS: dict[str, Any] = {
 
 
 def acting_spec(config: Config, observation_space: Any, action_space: Any) -> RLModuleSpec:
-    """The module that acts in a run of this configuration. observation_space: after the encoder."""
+    """The module that acts in a run of this configuration. observation_space: what it sees."""
     spaces = {DEFAULT_MODULE_ID: (observation_space, action_space)}
     algorithm = ALGORITHMS[config.run.algorithm].from_config(config)
     return algorithm.get_rl_module_spec(spaces=spaces, inference_only=True)

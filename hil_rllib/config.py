@@ -159,6 +159,9 @@ class SACSection:
     anchor_decay_steps: Positive | None = None  # [env steps] over which both anchors fade; null: never
     bc_start_updates: Count = 0  # behaviour cloning before the first env step
     critic_warmup_updates: Count = 0  # critic-only updates after the BC start
+    residual: bool = False  # correct the policy of run.init_from, ACT's or another, not train it on
+    residual_scale: Annotated[float, Range(above=0, high=2)] = 0.5  # most it adds to a motion; ours
+    residual_margin: Weight = 0.05  # by which another choice of the gripper must beat the base's; ours
 
 
 @dataclass(frozen=True)
@@ -384,6 +387,14 @@ def _check(config: Config, origin: str) -> None:
         (
             offline and not dagger and (config.record.operator or config.record.autonomous),
             f"record: run.algorithm '{config.run.algorithm}' has no runners to record. Set both to false.",
+        ),
+        (
+            sac.residual and (config.run.init_from is None or offline),
+            "sac.residual corrects the policy of run.init_from, by run.algorithm 'sac'. Name a trained run.",
+        ),
+        (
+            sac.residual and config.env.image_obs and not config.encoder.frozen,
+            "sac.residual needs a frozen encoder: both policies see its features. Set encoder.frozen=true.",
         ),
         (
             dagger and nobody,

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import Any
 
 import gymnasium
 import torch
 
 from hil_rllib.algorithms import acting_spec
-from hil_rllib.collect.encode import encoded_space
 from hil_rllib.config import Config, from_dict
+from hil_rllib.sac.base import Base
 from hil_rllib.sac.checkpoint import STATE_FILE, read_state
 from hil_rllib.sac.checkpoint_files import MODULE_FILE
+from hil_rllib.sac.config import observed
 from hil_rllib.sac.evaluation import GreedyPolicy, SampledPolicy
 from hil_rllib.sac.module import acting_part
 
@@ -35,11 +35,9 @@ def load_policy(checkpoint: Path, config: Config, env: gymnasium.Env, sampled: b
     sampled: motions drawn from its distribution instead of their mean.
     """
     torch.set_num_threads(1)  # as there: the sums of matrix products depend on it in their last bits
-    observations: Any = env.observation_space
-    if config.env.image_obs and config.encoder.frozen:
-        observations = encoded_space(observations)
-    spec = acting_spec(config, observations, env.action_space)
-    policy = (SampledPolicy if sampled else GreedyPolicy)(config, spec)
+    spec = acting_spec(config, observed(config, env.observation_space), env.action_space)
+    base = Base.of(checkpoint) if config.sac.residual else None
+    policy = (SampledPolicy if sampled else GreedyPolicy)(config, spec, base)
     file = checkpoint / MODULE_FILE
     try:
         policy.module.set_state(acting_part(pickle.loads(file.read_bytes()), policy.module.acting))

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hil_rllib.contract import AGENT_POS, AGENT_POS_DIM, CAMERAS, GRIPPER_CLOSED
+from hil_rllib.contract import ACTION_DIM, AGENT_POS, AGENT_POS_DIM, CAMERAS, GRIPPER_CLOSED
 
 Observation = Mapping[str, Any]  # tensors by name, the cameras' one level down
 FEATURE_SHAPE = (512, 4, 4)  # ResNet10's map for a 128×128 frame
+BASE_ACTION = "base_action"  # observation: what a base policy would do, (4,) in module space
+RESIDUAL_STD = 0.2  # of a residual policy's correction at first, before squash and scale; ours
 
 
 def mlp(sizes: Sequence[int]) -> nn.Sequential:
@@ -114,17 +116,25 @@ class ObservationHead(nn.Module):
     """Observation, cached features instead of frames, → latent (B, out_dim).
 
     obs: agent_pos (B, 18); environment_state (B, 3) or features.<camera> (B, 512, 4, 4), any float type.
+    base: base_action (B, 4) is observed too, and the latent ends with it.
     """
 
     def __init__(
-        self, *, cameras: bool, state_dim: int, latent_dim: int, per_channel: int, dropout: float
+        self,
+        *,
+        cameras: bool,
+        state_dim: int,
+        latent_dim: int,
+        per_channel: int,
+        dropout: float,
+        base: bool = False,
     ) -> None:
         super().__init__()
         self.state = StateHead(state_dim, latent_dim)
         self.cameras = nn.ModuleDict(
             {name: CameraHead(latent_dim, per_channel, dropout) for name in CAMERAS if cameras}
         )
-        self.out_dim = self.state.out_dim + latent_dim * len(self.cameras)
+        self.out_dim = self.state.out_dim + latent_dim * len(self.cameras) + ACTION_DIM * base
 
     def forward(self, obs: Observation) -> Tensor:
         state = obs["agent_pos"]
@@ -132,6 +142,7 @@ class ObservationHead(nn.Module):
             state = torch.cat([state, obs["environment_state"]], -1)
         latents = [self.state(state.float())]
         latents += [head(obs["features"][name]) for name, head in self.cameras.items()]
+        latents += [obs[BASE_ACTION]] if BASE_ACTION in obs else []
         return torch.cat(latents, -1)
 
 
@@ -177,6 +188,45 @@ class GaussianActor(nn.Module):
     def forward(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_std = self.out(self.trunk(latent)).chunk(2, -1)
         return mean, log_std.exp().clamp(1e-5, 5.0)
+
+    def sample(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """A motion (B, action_dim) in [-1, 1] and its log-density (B,)."""
+        return squashed_sample(*self(latent))
+
+    def greedy(self, latent: Tensor) -> Tensor:
+        """The mean motion."""
+        return torch.tanh(self(latent)[0])
+
+
+class ResidualActor(GaussianActor):
+    """What the base policy does, with which the latent ends, plus a correction of at most `scale`.
+
+    Densities are the correction's, so its entropy is what SAC holds. At first the mean correction is zero.
+    Source: residual policy learning (Silver 2018, Johannink 2019).
+    """
+
+    def __init__(self, in_dim: int, hidden: Sequence[int], action_dim: int, scale: float) -> None:
+        super().__init__(in_dim, hidden, action_dim)
+        self.scale = scale
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+        nn.init.constant_(self.out.bias[action_dim:], math.log(RESIDUAL_STD))
+
+    def sample(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        correction, log_prob = super().sample(latent)
+        return self._corrected(latent, correction), log_prob
+
+    def greedy(self, latent: Tensor) -> Tensor:
+        return self._corrected(latent, super().greedy(latent))
+
+    def _corrected(self, latent: Tensor, correction: Tensor) -> Tensor:
+        base = base_action(latent)[..., : correction.shape[-1]]
+        return (base + self.scale * correction).clamp(-1, 1)
+
+
+def base_action(latent: Tensor) -> Tensor:
+    """Of a latent (B, D) that ends with it: (B, 4)."""
+    return latent[..., -ACTION_DIM:]
 
 
 def squashed_sample(mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:

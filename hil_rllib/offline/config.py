@@ -10,7 +10,6 @@ from ray.rllib.algorithms.iql import IQLConfig
 from ray.rllib.algorithms.marwil import MARWILConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from hil_rllib.collect.encode import encoded_space
 from hil_rllib.config import Config
 from hil_rllib.models.act import ACTSizes
 from hil_rllib.offline.act_learner import ACTLearner
@@ -19,7 +18,7 @@ from hil_rllib.offline.chunks import ChunkBatches
 from hil_rllib.offline.data import DemoBatches
 from hil_rllib.offline.module import BCModule, IQLModule
 from hil_rllib.offline.skipping_learner import BCLearner, IQLLearner, SkippingLearner
-from hil_rllib.sac.config import build_env, demo_options, policy_config
+from hil_rllib.sac.config import build_env, demo_options, observed, policy_config
 from hil_rllib.sac.module import AveragedModule
 
 
@@ -40,10 +39,9 @@ class OfflineConfig(MARWILConfig):
         config = cls()
         config.hil, config.restore_from = hil, None
         env = build_env(hil.env)
-        space: Any = env.observation_space
-        if hil.env.image_obs and hil.encoder.frozen:
-            space = encoded_space(space)
-        config.environment(observation_space=space, action_space=env.action_space)
+        config.environment(
+            observation_space=observed(hil, env.observation_space), action_space=env.action_space
+        )
         env.close()
         config.learners(num_learners=0, num_gpus_per_learner=int(torch.cuda.is_available()))
         config.debugging(seed=hil.run.seed, log_level="ERROR")

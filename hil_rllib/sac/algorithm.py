@@ -217,6 +217,7 @@ class HILSAC(SavesWhatFits, SAC):
         self.stats, self.evaluations = Statistics(), Evaluations()
         self.cursors: deque[dict[str, Any]] = deque(maxlen=hil.checkpoint.keep)  # of the last checkpoints
         self.attention = Attention(self._appraise) if hil.operator.attention else None
+        self.base = self.config.base  # kept here: its checkpoint may go
         self._learner_metrics: dict[str, float] = {}
         self.updates = self.pushes = 0
         self._evaluated_at = self._checkpointed_at = self._since_metrics = 0
@@ -233,7 +234,7 @@ class HILSAC(SavesWhatFits, SAC):
         self._evaluation = None
         spec = self.config.get_rl_module_spec(spaces=self.spaces, inference_only=True)
         evaluator = ray.remote(num_cpus=0, max_restarts=-1)(Evaluator)
-        self.evaluator = evaluator.remote(hil, spec)
+        self.evaluator = evaluator.remote(hil, spec, self.base)
 
         if self.config.restore_from:
             self.restore_from_path(self.config.restore_from)
@@ -279,10 +280,12 @@ class HILSAC(SavesWhatFits, SAC):
         else:
             self.experience.clear()
             if self.offline_data is not None:
-                for fragment in demo_fragments(self.offline_data, self.hil, self.config.classifier):
+                for fragment in demo_fragments(
+                    self.offline_data, self.hil, self.config.classifier, self.base
+                ):
                     self.experience.add_demo(fragment)
             self.experience.begin()
-        if self.hil.run.init_from is not None:
+        if self.hil.run.init_from is not None and self.base is None:
             load_policy(self.learner_group._learner._policy, Path(self.hil.run.init_from))
         begun = self.hil.run.init_from is not None
         for _ in announced("Cloning the demonstrations", 0 if begun else self.hil.sac.bc_start_updates):
@@ -325,6 +328,8 @@ class HILSAC(SavesWhatFits, SAC):
         path = super().save_to_path(path, **kwargs)
         if self.refits:
             self.refits.save(Path(path))
+        if self.base:
+            self.base.save(Path(path))
         save_run(self, Path(path))  # last: it says what a whole checkpoint is made of
         return path
 

@@ -11,11 +11,12 @@ import gymnasium as gym
 import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.sac import SACConfig
+from ray.rllib.connectors.env_to_module.observation_preprocessor import SingleAgentObservationPreprocessor
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.tune.registry import register_env
 
 from hil_rllib.collect.classifier_reward import ClassifierRewardWrapper, ClassifierSpec, SuccessClassifier
-from hil_rllib.collect.encode import EncodeFrames
+from hil_rllib.collect.encode import EncodeFrames, encoded_space
 from hil_rllib.collect.intervention import InterventionConnector, is_realtime, operator_connector
 from hil_rllib.collect.pacing import OperatorWrapper, claim_priority
 from hil_rllib.collect.recording import RecordingWrapper
@@ -23,6 +24,7 @@ from hil_rllib.config import Config, EnvSection
 from hil_rllib.contract import ACTION_DIM
 from hil_rllib.data.lerobot_format import parse_names
 from hil_rllib.data.offline_input import LeRobotOfflineData
+from hil_rllib.sac.base import AddBaseAction, Base, with_base_action
 from hil_rllib.sac.classifier import read_classifier
 from hil_rllib.sac.learner import HILSACLearner
 from hil_rllib.sac.module import HILSACModule
@@ -76,7 +78,7 @@ class HILSACConfig(SACConfig):
             rollout_fragment_length=hil.runners.fragment,
             max_requests_in_flight_per_env_runner=2,  # one runs, one waits: no runner idles
             validate_env_runners_after_construction=False,  # it would wait for all; `RunnerGroup` does not
-            env_to_module_connector=lambda env, spaces, device: encode_connector(hil),
+            env_to_module_connector=lambda env, spaces, device: observation_pieces(hil),
             module_to_env_connector=lambda env, spaces: InterventionConnector(),
         )
         config.learners(num_learners=0, num_gpus_per_learner=int(torch.cuda.is_available()))
@@ -100,6 +102,12 @@ class HILSACConfig(SACConfig):
         reward = self.hil.reward
         return None if reward.classifier is None else read_classifier(reward.classifier, reward.consecutive)
 
+    @property
+    def base(self) -> Base | None:
+        """The policy to correct, if this one is to be residual."""
+        where = self.restore_from or self.hil.run.init_from
+        return Base.of(Path(where)) if where and self.hil.sac.residual else None
+
     def env_config_of(self, **more: Any) -> dict[str, Any]:
         """`make_env`'s argument."""
         reward = {"classifier": self.classifier, "refitter": self.refitter}
@@ -110,7 +118,7 @@ class HILSACConfig(SACConfig):
 
         writers: names of their `recorder.EpisodeWriter`s, one each, or none.
         """
-        config = self.copy(copy_frozen=False)
+        config = self._acting()
         config.environment(env_config=self.env_config_of(writers=list(writers)))
         config.env_runners(
             num_env_runners=self.hil.runners.autonomous,
@@ -129,7 +137,7 @@ class HILSACConfig(SACConfig):
         hil = self.hil
         device = hil.operator.devices[seat]
         realtime = hil.operator.realtime or is_realtime(device)
-        config = self.copy(copy_frozen=False)
+        config = self._acting()
         config.env_runners(
             num_env_runners=1,
             num_envs_per_env_runner=1,
@@ -150,12 +158,19 @@ class HILSACConfig(SACConfig):
         config.debugging(seed=hil.run.seed + (seat + 1) * 1_000_000)  # apart from all other runners' seeds
         return config
 
+    def _acting(self) -> AlgorithmConfig:
+        """A copy for runners, which need the base policy itself."""
+        config, hil, base = self.copy(copy_frozen=False), self.hil, self.base
+        config.env_runners(env_to_module_connector=lambda env, spaces, device: observation_pieces(hil, base))
+        return config
+
     def get_default_learner_class(self) -> type:
         return HILSACLearner
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         sac = self.hil.sac
         own = {"num_critics": sac.num_critics, "initial_temperature": sac.initial_temperature}
+        own |= {"residual_scale": sac.residual_scale, "residual_margin": sac.residual_margin}
         return RLModuleSpec(module_class=HILSACModule, model_config=policy_config(self.hil) | own)
 
 
@@ -255,8 +270,21 @@ def demo_options(hil: Config) -> dict[str, Any]:
     }
 
 
-def encode_connector(hil: Config) -> list[EncodeFrames]:
-    """The env-to-module pieces: the frozen encoder where there are frames to encode, else nothing."""
-    if not (hil.env.image_obs and hil.encoder.frozen):
-        return []
-    return [EncodeFrames(weights=hil.encoder.weights, seed=hil.run.seed)]
+def observation_pieces(hil: Config, base: Base | None = None) -> list[SingleAgentObservationPreprocessor]:
+    """env-to-module connectors: the frozen encoder where there are frames, the base policy of a residual one.
+
+    They make of the env's observation space what `observed` says.
+    """
+    pieces: list[SingleAgentObservationPreprocessor] = []
+    if hil.env.image_obs and hil.encoder.frozen:
+        pieces.append(EncodeFrames(weights=hil.encoder.weights, seed=hil.run.seed))
+    if hil.sac.residual:
+        pieces.append(AddBaseAction(base=base))
+    return pieces
+
+
+def observed(hil: Config, space: Any) -> Any:
+    """The space of what the policy sees of an environment's observations."""
+    if hil.env.image_obs and hil.encoder.frozen:
+        space = encoded_space(space)
+    return with_base_action(space) if hil.sac.residual else space

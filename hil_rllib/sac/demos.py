@@ -10,18 +10,23 @@ from hil_rllib.collect.encode import FrameEncoder
 from hil_rllib.config import Config
 from hil_rllib.data.offline_input import LeRobotOfflineData
 from hil_rllib.data.replay import Fragment
+from hil_rllib.sac.base import Base, add_base_actions
 from hil_rllib.sac.classifier import judged, same_encoder
 
 
 def demo_fragments(
-    offline_data: LeRobotOfflineData, hil: Config, classifier: ClassifierSpec | None = None
+    offline_data: LeRobotOfflineData,
+    hil: Config,
+    classifier: ClassifierSpec | None = None,
+    base: Base | None = None,
 ) -> Iterator[Fragment]:
     """Every demonstration once, one fragment an episode, frames encoded where the encoder is frozen.
 
-    classifier: what rewards them in place of their own rewards.
+    classifier: what rewards them in place of their own rewards. base: whose actions are observed too.
     """
     encoder: FrameEncoder | None = None
     judge = SuccessClassifier(classifier) if classifier else None
+    corrected = base.build() if base else None
     shares_features = classifier is not None and same_encoder(classifier, hil)
     for episode in offline_data.episodes():
         fragment = Fragment.from_episode(episode)
@@ -30,4 +35,6 @@ def demo_fragments(
         if hil.env.image_obs and hil.encoder.frozen:
             encoder = encoder or FrameEncoder(hil.encoder.weights, hil.run.seed)
             fragment = replace(fragment, obs=encoder(fragment.obs))
-        yield judged(fragment, judge) if judge and shares_features else fragment
+        if judge and shares_features:
+            fragment = judged(fragment, judge)
+        yield add_base_actions(fragment, corrected) if corrected else fragment

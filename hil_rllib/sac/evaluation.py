@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from hil_rllib.collect.encode import FrameEncoder
 from hil_rllib.config import Config
 from hil_rllib.contract import DISCRETE_PENALTY, SUCCESS, env_action
-from hil_rllib.data.replay import nested_map
+from hil_rllib.models.heads import BASE_ACTION
+from hil_rllib.sac.base import Acting, Base
 from hil_rllib.sac.config import build_env
 
 
@@ -42,36 +42,38 @@ class Policy(Protocol):
 
 
 class GreedyPolicy:
-    """What the module does without exploring, one observation at a time; a `Policy`."""
+    """What the module does without exploring, one observation at a time; a `Policy`.
 
-    def __init__(self, hil: Config, module_spec: RLModuleSpec) -> None:
+    base: the policy that it corrects, if it is residual.
+    """
+
+    explores: ClassVar[bool] = False
+
+    def __init__(self, hil: Config, module_spec: RLModuleSpec, base: Base | None = None) -> None:
         torch.manual_seed(0)  # weights come later; nothing of the acting below is random
         self.module = module_spec.build()
         frozen = hil.env.image_obs and hil.encoder.frozen
         self._encoder = FrameEncoder(hil.encoder.weights, hil.run.seed) if frozen else None
-        self.reset()
+        self._acting = Acting(self.module, self.explores)
+        self._base = Acting(base.build()) if base else None
 
     def reset(self) -> None:
-        self._state = nested_map(lambda x: x[None], self.module.get_initial_state())
+        self._acting.reset()
+        if self._base is not None:
+            self._base.reset()
 
     def __call__(self, obs: dict[str, Any]) -> NDArray[np.float32]:
         if self._encoder is not None:
             obs = self._encoder(obs)
-        rank = (1, 1) if self._state else (1,)  # RLlib gives modules with a state a rank of time
-        tensors = nested_map(lambda x: torch.from_numpy(np.asarray(x)).expand(*rank, *np.shape(x)), obs)
-        out = self._forward({Columns.OBS: tensors, Columns.STATE_IN: self._state})
-        self._state = out.get(Columns.STATE_OUT, {})
-        return env_action(out[Columns.ACTIONS].flatten().numpy())
-
-    def _forward(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return self.module.forward_inference(batch)
+        if self._base is not None:
+            obs = {**obs, BASE_ACTION: self._base(obs)}
+        return env_action(self._acting(obs))
 
 
 class SampledPolicy(GreedyPolicy):
     """Motions drawn from the actor's distribution, as while learning, by torch's random state."""
 
-    def _forward(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return self.module.forward_exploration(batch)
+    explores = True
 
 
 def run_episodes(policy: Policy, env: gym.Env, seeds: Iterable[int]) -> list[EpisodeResult]:
@@ -93,10 +95,10 @@ def run_episodes(policy: Policy, env: gym.Env, seeds: Iterable[int]) -> list[Epi
 class Evaluator:
     """Evaluates in a process of its own (a Ray actor), so that neither learner nor operator waits for it."""
 
-    def __init__(self, hil: Config, module_spec: RLModuleSpec) -> None:
+    def __init__(self, hil: Config, module_spec: RLModuleSpec, base: Base | None = None) -> None:
         torch.set_num_threads(1)
         self._hil = hil
-        self._policy = GreedyPolicy(hil, module_spec)
+        self._policy = GreedyPolicy(hil, module_spec, base)
         self._env = build_env(hil.env)
 
     def run(self, module_state: dict[str, Any]) -> list[EpisodeResult]:

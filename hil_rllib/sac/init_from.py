@@ -19,6 +19,7 @@ POLICY_KEYS = {
     "ACT's": tuple(f"act.{name}" for name in ACT_SIZES),
     "an actor and a gripper's head": ("encoder.latent_dim", "sac.hidden"),
 }
+BASE_CAMERA_KEYS = ("encoder.frozen", "encoder.weights")  # of a policy that another corrects
 CAMERA_KEYS = ("encoder.frozen", "encoder.embeddings_per_channel", "encoder.weights")
 
 
@@ -41,12 +42,20 @@ def check_policy(where: str, config: Config) -> Path:
         raise ConfigError(f"run.init_from: {checkpoint} is a classifier of success, not a policy.")
     now = config.to_dict()
     was, here = _network(before), _network(now)
-    if was != here:
+    residual = config.sac.residual
+    if _value(before, "sac.residual"):
+        raise ConfigError(
+            f"run.init_from: the policy in {checkpoint} only corrects another. Resume its run, or begin with "
+            "that other one."
+        )
+    if was != here and not residual:
         raise ConfigError(
             f"run.init_from: the network in {checkpoint} is {was}, run.algorithm '{config.run.algorithm}' "
-            f"trains {here}. ACT's go on with act and dagger; those of bc, iql and sac with each other."
+            f"trains {here}. ACT's go on with act and dagger, those of bc, iql and sac with each other. With "
+            "sac.residual=true SAC can correct either."
         )
-    keys = ["env.image_obs", *POLICY_KEYS[here], *(CAMERA_KEYS if config.env.image_obs else ())]
+    shape, cameras = ((), BASE_CAMERA_KEYS) if residual else (POLICY_KEYS[here], CAMERA_KEYS)
+    keys = ["env.image_obs", *shape, *(cameras if config.env.image_obs else ())]
     if config.env.image_obs and not config.encoder.frozen:
         keys.remove("encoder.weights")  # they come with the policy
     elif config.env.image_obs and config.encoder.weights == "random":

@@ -23,7 +23,15 @@ from torch import Tensor, nn
 
 from hil_rllib.contract import AGENT_POS_DIM, MOTION_DIM, Gripper
 from hil_rllib.models.encoder import load_encoder, with_features
-from hil_rllib.models.heads import Critics, GaussianActor, ObservationHead, gripper_head, squashed_sample
+from hil_rllib.models.heads import (
+    BASE_ACTION,
+    Critics,
+    GaussianActor,
+    ObservationHead,
+    ResidualActor,
+    base_action,
+    gripper_head,
+)
 
 ACTING = ("encoder", "actor", "gripper")
 
@@ -102,6 +110,7 @@ class HybridPolicy(AveragedModule, InferenceOnlyAPI):
             latent_dim=cfg["latent_dim"],
             per_channel=cfg["embeddings_per_channel"],
             dropout=cfg["dropout"],
+            base=BASE_ACTION in spaces,
         )
         return TrunkAndHead(head, trunk)
 
@@ -115,24 +124,44 @@ class HybridPolicy(AveragedModule, InferenceOnlyAPI):
     def _act(self, batch: dict[str, Any], explore: bool) -> dict[str, Tensor]:
         self.eval()
         latent = self.encoder(batch[Columns.OBS])
-        mean, std = self.actor(latent)
-        motion = torch.tanh(mean + std * torch.randn_like(mean)) if explore else torch.tanh(mean)
-        choice = self.gripper(latent).argmax(-1, keepdim=True)
-        return {Columns.ACTIONS: torch.cat([motion, (choice - int(Gripper.HOLD)).float()], -1)}
+        motion = self.actor.sample(latent)[0] if explore else self.actor.greedy(latent)
+        choice = self.choose(latent) - int(Gripper.HOLD)
+        return {Columns.ACTIONS: torch.cat([motion, choice.float()], -1)}
+
+    def choose(self, latent: Tensor) -> Tensor:
+        """The gripper's class index (B, 1)."""
+        return self.gripper(latent).argmax(-1, keepdim=True)
 
 
 class HILSACModule(HybridPolicy, TargetNetworkAPI, QNetAPI):
-    """The policy with SAC's critics and temperature. model_config: also num_critics, initial_temperature."""
+    """The policy with SAC's critics and temperature. Where it observes a base policy's action it corrects it.
+
+    model_config: also num_critics, initial_temperature, residual_scale, residual_margin.
+    """
 
     averaged = (*ACTING, "critics")
 
     def setup(self) -> None:
         super().setup()
+        cfg = self.model_config
+        self.residual = BASE_ACTION in self.observation_space.spaces
+        if self.residual:
+            self.actor = ResidualActor(self.encoder.out_dim, cfg["hidden"], MOTION_DIM, cfg["residual_scale"])
+            for parameter in self.gripper[-1].parameters():
+                nn.init.zeros_(parameter)
         if not self.inference_only:
-            cfg = self.model_config
             self.critics = Critics(cfg["num_critics"], self.encoder.out_dim + MOTION_DIM, cfg["hidden"])
             # A parameter of the module, so that checkpoints hold the temperature.
             self.log_alpha = nn.Parameter(torch.tensor(float(cfg["initial_temperature"])).log())
+
+    def choose(self, latent: Tensor) -> Tensor:
+        """Of a residual policy the base's choice, unless another one is worth more by the margin."""
+        if not self.residual:
+            return super().choose(latent)
+        base = base_action(latent)[..., MOTION_DIM:].round().long() + int(Gripper.HOLD)
+        lead = self.model_config["residual_margin"]
+        q = self.gripper(latent)
+        return q.scatter_add(-1, base, torch.full_like(q[..., :1], lead)).argmax(-1, keepdim=True)
 
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
         """Q-values (E, B) of the batch's actions and a fresh policy sample; RLlib's generic entry.
@@ -140,7 +169,7 @@ class HILSACModule(HybridPolicy, TargetNetworkAPI, QNetAPI):
         The learner composes its losses from the parts directly (`sac/update.py`).
         """
         latent = self.encoder(batch[Columns.OBS])
-        motion, log_prob = squashed_sample(*self.actor(latent))
+        motion, log_prob = self.actor.sample(latent)
         q = self.critics(latent, batch[Columns.ACTIONS][:, :MOTION_DIM])
         return {"q": q, Columns.ACTIONS: motion, Columns.ACTION_LOGP: log_prob}
 
@@ -152,7 +181,7 @@ class HILSACModule(HybridPolicy, TargetNetworkAPI, QNetAPI):
         """Mean and standard deviation (B,) over the critics of the policy's own action's value."""
         self.eval()
         latent = self.encoder(obs)
-        q = self.critics(latent, torch.tanh(self.actor(latent)[0]))
+        q = self.critics(latent, self.actor.greedy(latent))
         return q.mean(0), q.std(0, correction=0)
 
     def compute_q_values(self, batch: dict[str, Any]) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hil_rllib.config import SACSection
 from hil_rllib.contract import DISCRETE_PENALTY, MOTION_DIM, Gripper
-from hil_rllib.models.heads import float_features, squashed_sample
+from hil_rllib.models.heads import float_features
 from hil_rllib.sac import losses
 from hil_rllib.sac.module import HILSACModule
 from hil_rllib.sac.skipping import NotFiniteError
@@ -70,8 +70,7 @@ def update(
         margin = losses.gripper_margin_loss(gripper_q[:n_demo], choice[:n_demo], cfg.gripper_margin)
         terms["gripper_margin_loss"] = anchor * cfg.gripper_margin_weight * margin
     if train_actor:
-        mean, std = module.actor(latent.detach())
-        sampled, log_prob = squashed_sample(mean, std)
+        sampled, log_prob = module.actor.sample(latent.detach())
         q_of_policy = losses.ensemble_value(
             frozen(module.critics, latent.detach(), sampled), cfg.critic_subsample
         )
@@ -79,7 +78,7 @@ def update(
         terms["actor_loss"] = losses.actor_loss(log_prob, q_of_policy, alpha.detach(), cfg.q_normalised_actor)
         terms["temperature_loss"] = losses.temperature_loss(module.log_alpha, log_prob, target_entropy(cfg))
         if anchored and cfg.bc_weight > 0:
-            cloned, _ = squashed_sample(*module.actor(latent[:n_demo]))
+            cloned, _ = module.actor.sample(latent[:n_demo])
             cloning = losses.cloning_loss(cloned, motion[:n_demo], choice[:n_demo])
             terms["bc_loss"] = anchor * cfg.bc_weight * cloning
 
@@ -94,7 +93,7 @@ def update(
         "gripper_q_mean": gripper_q.mean(),
     }
     if train_actor:
-        metrics |= {"temperature": alpha, "entropy": -log_prob.mean(), "policy_std": std.mean()}
+        metrics |= {"temperature": alpha, "entropy": -log_prob.mean()}
     return {name: value.detach() for name, value in metrics.items()}
 
 
@@ -105,7 +104,7 @@ def clone_update(
     motion, choice = split_action(batch[Columns.ACTIONS])
     latent = module.encoder(batch[Columns.OBS])
     terms = {
-        "bc_loss": losses.cloning_loss(squashed_sample(*module.actor(latent))[0], motion, choice),
+        "bc_loss": losses.cloning_loss(module.actor.sample(latent)[0], motion, choice),
         "gripper_margin_loss": losses.gripper_margin_loss(module.gripper(latent), choice, cfg.gripper_margin),
     }
     descend(list(terms.values()), {k: optimizers[k] for k in ("critic", "actor")}, cfg.grad_clip)
@@ -123,13 +122,11 @@ def td_targets(module: HILSACModule, batch: Batch, cfg: SACSection) -> tuple[Ten
     target_latent = module.target_encoder(next_obs)
     reward, terminated = batch[Columns.REWARDS], batch[Columns.TERMINATEDS].float()
 
-    sampled, log_prob = squashed_sample(*module.actor(next_latent))
+    sampled, log_prob = module.actor.sample(next_latent)
     next_value = losses.ensemble_value(module.target_critics(target_latent, sampled), cfg.critic_subsample)
     if cfg.entropy_backup:
         next_value = next_value - module.log_alpha.exp() * log_prob
-    next_choice = module.gripper(next_latent).argmax(
-        -1, keepdim=True
-    )  # double DQN: online picks, target rates
+    next_choice = module.choose(next_latent)  # double DQN: online picks, target rates
     next_gripper = module.target_gripper(target_latent).gather(1, next_choice).squeeze(1)
     return (
         losses.td_target(reward, terminated, next_value, cfg.gamma),

@@ -163,4 +163,4 @@ def test_a_person_takes_over_while_it_acts_and_its_plans_are_void(learned, capsy
     assert teleop.main([*driven, "--policy", config.run.dir]) == 0
     by_hand = int(capsys.readouterr().out.split("by hand ")[-1].split()[0])
     assert by_hand > 0
-    assert len(resets) == 1 + 1 + by_hand  # as it is made, as the episode begins, and after each step by hand
+    assert len(resets) == 1 + by_hand  # as the episode begins, and after each step by hand
