@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from browser_visitor import Visitor
 from ray.rllib.core.columns import Columns
 from test_act_runs import ACT
 
@@ -15,6 +20,7 @@ from hil_rllib.algorithms import ALGORITHMS
 from hil_rllib.config import ConfigError
 from hil_rllib.contract import IS_INTERVENTION, RERECORD
 from hil_rllib.data.demos import load_demos
+from hil_rllib.devices.browser import device as browser
 from hil_rllib.offline.dagger import PICTURE_FILE
 from hil_rllib.sac.config import demo_options
 
@@ -143,6 +149,35 @@ def test_an_episode_cut_off_by_a_kill_is_learned_and_one_thrown_away_is_not(clus
     resumed = build_dagger(left, resume=True)
     assert len(learned_from(resumed)) == known + under_way
     resumed.stop()
+
+
+def test_a_person_at_the_page_corrects_in_real_time(cluster, configure, monkeypatch):
+    monkeypatch.setattr(browser, "new_token", lambda: "token")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    page = ("record.operator=false", "operator.device=browser", f"operator.port={port}")
+    config = configure(*DAGGER, "dagger.policy=bc", "dagger.rounds=1", "dagger.episodes=8", *page)
+    algorithm = build_dagger(config)
+    over = threading.Event()
+
+    async def visit():
+        async with Visitor(f"http://127.0.0.1:{port}/?token=token") as visitor:
+            await visitor.hold(hands=["+z"])
+            while not over.is_set():
+                await asyncio.sleep(0.1)
+
+    with ThreadPoolExecutor(1) as elsewhere:
+        person = elsewhere.submit(asyncio.run, visit())
+        try:
+            result = run_to(algorithm, lambda: len(algorithm.rounds) > 1)
+        finally:
+            over.set()
+        person.result()
+        algorithm.stop()
+    before, after = result["rounds"]
+    assert after["human_seconds"] > 0
+    assert after["learned_from"] > before["learned_from"]
+    assert 90 < result["hil"]["step_interval_ms_p50"] < 200  # as with SAC: a step hurries for nobody
 
 
 @pytest.mark.parametrize(
