@@ -64,8 +64,7 @@ class Acting:
     """A module's actions, one observation at a time, with the state it keeps within an episode."""
 
     def __init__(self, module: RLModule, explore: bool = False) -> None:
-        self.module = module
-        self._forward = module.forward_exploration if explore else module.forward_inference
+        self.module, self._explore = module, explore
         self.reset()
 
     def reset(self) -> None:
@@ -75,7 +74,8 @@ class Acting:
         """One observation, features in place of frames → action (4,) in module space."""
         rank = (1, 1) if self.state else (1,)  # RLlib gives modules with a state a rank of time
         tensors = nested_map(lambda x: torch.from_numpy(np.asarray(x)).expand(*rank, *np.shape(x)), obs)
-        out = self._forward({Columns.OBS: tensors, Columns.STATE_IN: self.state})
+        forward = self.module.forward_exploration if self._explore else self.module.forward_inference
+        out = forward({Columns.OBS: tensors, Columns.STATE_IN: self.state})
         self.state = out.get(Columns.STATE_OUT, {})
         return out[Columns.ACTIONS].flatten().numpy()
 
