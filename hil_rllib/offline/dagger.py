@@ -7,6 +7,7 @@ While the policy learns the robot waits, at most two steps into its next episode
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from hil_rllib.offline.dagger_plot import draw_rounds
 from hil_rllib.sac.checkpoint import bring_journals, continued, read_state
 from hil_rllib.sac.config import make_env
 from hil_rllib.sac.recorder import operator_names, recordings_dir, start_writer
+
+logger = logging.getLogger(__name__)
 
 ROUNDS = "rounds"  # in Tune's result: what each round came to
 PICTURE_FILE = "rounds.png"
@@ -150,7 +153,10 @@ class Rounds(OfflineRun):
             "learned_from": self.transitions(),  # steps of demonstrations and corrections
         }
         self.rounds.append(finished)
-        draw_rounds(Path(self.hil.run.dir) / PICTURE_FILE, self.rounds)
+        try:
+            draw_rounds(Path(self.hil.run.dir) / PICTURE_FILE, self.rounds)
+        except OSError as error:  # a full disk must not end the training
+            logger.error("No picture of the rounds: %s", error)
         self._offer()
 
     def _offer(self) -> None:
