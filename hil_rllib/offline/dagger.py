@@ -25,7 +25,7 @@ from hil_rllib.contract import CONTROL_DT, RERECORD
 from hil_rllib.data.experience import Experience
 from hil_rllib.data.replay import Fragment, Ring
 from hil_rllib.offline.algorithm import HILACT, HILBC, OfflineRun
-from hil_rllib.offline.dagger_config import DAggerACTConfig, DAggerBCConfig, operator_config
+from hil_rllib.offline.dagger_config import DAggerACTConfig, DAggerBCConfig, RoundsConfig
 from hil_rllib.offline.dagger_plot import draw_rounds
 from hil_rllib.sac.checkpoint import bring_journals, continued, read_state
 from hil_rllib.sac.config import make_env
@@ -41,6 +41,7 @@ REPORT_S = 1.0  # [s] between reports while the robot moves
 class Rounds(OfflineRun):
     """An offline run that goes on in rounds. Where it is follows from its counts of updates and episodes."""
 
+    config: RoundsConfig
     rounds: list[dict[str, float]]
 
     def setup(self, config: AlgorithmConfig) -> None:
@@ -62,9 +63,7 @@ class Rounds(OfflineRun):
         runners = RunnerGroup(
             [name],
             greet,
-            config=operator_config(
-                hil, self.config.get_default_rl_module_spec(), [writer for writer, _ in started]
-            ),
+            config=self.config.operator([writer for writer, _ in started]),
             env_creator=make_env,
             logdir=self.logdir,
             tune_trial_id=self.trial_id,
@@ -169,7 +168,7 @@ class Rounds(OfflineRun):
         values = self.stats.metrics(
             **counts, online=0, demo=self.transitions(), on_disk=self.experience.on_disk
         )
-        values["round"] = len(self.rounds)  # the one under way; 0: before the first
+        values["round"] = min(len(self.rounds), self.hil.dagger.rounds)  # under way; 0: before the first
         values |= self.collector.counts()
         greedy = {f"greedy_{name}": value for name, value in self.evaluations.latest.items()}
         self.collector.post(values | greedy, [])

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from hil_rllib.config import Config
 from hil_rllib.offline.config import HILACTConfig, HILBCConfig, OfflineConfig
@@ -16,11 +15,25 @@ from hil_rllib.sac.config import HILSACConfig
 class RoundsConfig(OfflineConfig):
     """An offline configuration whose data grows."""
 
+    seated = True  # see `HILSACConfig`
+
     @classmethod
     def from_config(cls, hil: Config) -> Self:
         config = super().from_config(hil)
         # At worst every other step is a person's, and each such stretch takes a row more than it has steps.
         config.rows_to_come = 2 * hil.dagger.rounds * hil.dagger.episodes * hil.env.max_episode_steps
+        return config
+
+    def operator(self, writers: Sequence[str]) -> AlgorithmConfig:
+        """Its runner: the operator's as with SAC, but the policy is this one and does not explore.
+
+        It hands over every step, and only one more is asked for: so it stops soon after it is held back.
+        """
+        common = HILSACConfig.from_config(self.hil)
+        common.seated = self.seated
+        config = common.operator(writers=writers)
+        config.rl_module(rl_module_spec=self.get_default_rl_module_spec())
+        config.env_runners(explore=False, rollout_fragment_length=1, max_requests_in_flight_per_env_runner=2)
         return config
 
 
@@ -45,14 +58,3 @@ class DAggerConfig:
     def from_config(hil: Config) -> RoundsConfig:
         kind: Any = {"act": DAggerACTConfig, "bc": DAggerBCConfig}[hil.dagger.policy]
         return kind.from_config(hil)
-
-
-def operator_config(hil: Config, module: RLModuleSpec, writers: Sequence[str]) -> AlgorithmConfig:
-    """The operator's runner as with SAC, but `module` acts and does not explore.
-
-    It hands over every step, and only one more is asked for: so it stops soon after it is held back.
-    """
-    config = HILSACConfig.from_config(hil).operator(writers=writers)
-    config.rl_module(rl_module_spec=module)
-    config.env_runners(explore=False, rollout_fragment_length=1, max_requests_in_flight_per_env_runner=2)
-    return config
