@@ -23,6 +23,7 @@ from hil_rllib.data.demos import load_demos
 from hil_rllib.devices.browser import device as browser
 from hil_rllib.offline.dagger import PICTURE_FILE
 from hil_rllib.sac.config import demo_options
+from hil_rllib.sac.recorder import recorded_episodes
 
 DAGGER = (*ACT, "run.algorithm=dagger", "run.mode=async", "offline.updates=10", "dagger.rounds=2",
           "dagger.episodes=2", "dagger.updates=10", "env.max_episode_steps=12", "operator.device=scripted",
@@ -99,6 +100,10 @@ def test_the_robot_waits_while_the_policy_learns(corrected):
 def test_the_episodes_are_a_dataset_that_says_who_acted(corrected):
     config, *_ = corrected
     folder = Path(config.run.dir) / "recordings" / "operator"
+    deadline = time.monotonic() + 60  # they are written beside the run
+    while recorded_episodes(config) != {"operator": 4}:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     demos = load_demos(str(folder), **demo_options(config) | {"episodes": None}).demos
     assert len(demos) == 4
     # One less than was done: an episode that is cut off has no observation after its last step.
