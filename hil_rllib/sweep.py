@@ -31,6 +31,7 @@ from hil_rllib.sweeping.plan import Plan, load_plan
 from hil_rllib.sweeping.search import scheduler, searcher, space
 from hil_rllib.sweeping.trial import Trial, dirname
 from hil_rllib.train import check_ingredients
+from hil_rllib.under_tune import forget_results
 
 LIBRARY = "hil_rllib_demos"  # name of the actor; one sweep at a time has it
 CHECKED_EVERY_S = "10"  # [s] between two snapshots of what Tune knows: what a kill costs
@@ -83,6 +84,7 @@ def run(plan: Plan, folder: Path, source: str, *, resume: bool) -> list[Row]:
     """All trials, under Ray Tune. source: of the demonstrations, as this machine has them."""
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # our lines, not Tune's table
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = CHECKED_EVERY_S
+    forget_results()
     hook = {"worker_process_setup_hook": "hil_rllib.logs.quiet_worker"}
     common: dict[str, Any] = {"logging_level": "ERROR", "runtime_env": hook}
     if "RAY_ADDRESS" not in os.environ:

@@ -57,6 +57,9 @@ def test_a_run_leaves_config_summary_checkpoint_and_curves(finished):
     assert yaml.safe_load((run_dir / "config.yaml").read_text())["stop"]["env_steps"] == 250
     assert list(run_dir.glob("trial/checkpoint_*/hil_state.json"))
 
+    rows = (run_dir / "trial" / "result.json").read_text().splitlines()
+    assert not any("config" in json.loads(row) for row in rows)  # once, in config.yaml, is enough
+
     curves = EventAccumulator(str(run_dir / "trial")).Reload()
     tags = set(curves.Tags()["scalars"])
     hil = "env_steps updates human_seconds env_steps_per_s updates_per_s online_ring demo_ring success_rate"

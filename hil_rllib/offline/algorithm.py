@@ -23,12 +23,12 @@ from hil_rllib.sac.checkpoint import read_state, restore_random, save_random, wr
 from hil_rllib.sac.evaluation import Evaluator
 from hil_rllib.sac.init_from import load_policy
 from hil_rllib.sac.machine import keep_freed_memory, learner_threads, on_this_node
-from hil_rllib.sac.saving import SavesWhatFits
+from hil_rllib.under_tune import UnderTune
 
 REPORT_EVERY = 20  # [updates]
 
 
-class OfflineRun(SavesWhatFits, MARWIL):
+class OfflineRun(UnderTune, MARWIL):
     """What the algorithms, all derived from MARWIL by RLlib, get here; the update is RLlib's own.
 
     Nobody waits here, so an evaluation is waited for: what ends a run are the weights that it then saves.

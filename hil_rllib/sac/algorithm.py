@@ -38,7 +38,7 @@ from hil_rllib.sac.init_from import load_policy
 from hil_rllib.sac.machine import keep_freed_memory, learner_threads, on_this_node
 from hil_rllib.sac.recorder import autonomous_names, operator_names, recordings_dir, start_writer
 from hil_rllib.sac.refit import Refits
-from hil_rllib.sac.saving import SavesWhatFits
+from hil_rllib.under_tune import UnderTune
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ METRICS_EVERY = 20  # updates between two readings of the losses: reading makes 
 LEARNER_METRICS = ("q_mean", "temperature", "entropy")  # of the learner's own, those shown under `hil/` too
 
 
-class HILSAC(SavesWhatFits, SAC):
+class HILSAC(UnderTune, SAC):
     """SAC from prior data (RLPD) with a person in the loop; see `HILSACConfig.from_config`."""
 
     config: HILSACConfig

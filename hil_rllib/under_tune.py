@@ -1,0 +1,71 @@
+"""What Ray Tune would do to a long run, done better: its checkpoints, its rows, its memory."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from typing import Any
+
+from ray.air.execution._internal import RayActorManager
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.train._internal.session import _TrainingResult
+from ray.tune.execution import tune_controller
+
+from hil_rllib.config import Config
+from hil_rllib.disk import reason, refusal
+
+logger = logging.getLogger(__name__)
+
+
+class UnderTune(Algorithm):
+    """To stand before an algorithm of RLlib's in a class's bases."""
+
+    hil: Config
+
+    def get_auto_filled_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Of each result; without the config, 16 of its 20 kB: that is in the run's folder, once."""
+        filled: dict[str, Any] = super().get_auto_filled_metrics(*args, **kwargs)
+        filled.pop("config", None)
+        return filled
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Tune's question for a checkpoint; the answer holds None where the disk refused it.
+
+        Tune alone would end the run there. But who makes room before the next checkpoint has lost nothing.
+        """
+        if self._storage is None:  # not in a run
+            return super().save(checkpoint_dir)
+        before = self._storage.current_checkpoint_index
+        try:
+            with tempfile.TemporaryDirectory() as folder:  # from here it is copied to the run's folder
+                return super().save(folder)
+        except OSError as error:
+            refused = refusal(error)
+            if refused is None:
+                raise
+            if self._storage.current_checkpoint_index != before:  # it was being copied
+                shutil.rmtree(self._storage.checkpoint_fs_path, ignore_errors=True)
+            clock, _ = self.hil.schedule
+            logger.error(
+                "No checkpoint at %s %d: %s. Training goes on, earlier ones stay. Make room for %s.",
+                clock, getattr(self, clock), reason(refused), self.hil.run.dir,
+            )  # fmt: skip
+            return _TrainingResult(checkpoint=None, metrics={})
+
+
+class ForgetfulActorManager(RayActorManager):
+    """Tune's keeps each result of a trial until the trial ends; this one lets go of those it has read."""
+
+    def next(self, timeout: float | None = None) -> bool:
+        """Wait for an event of the trials' actors and handle it."""
+        handled: bool = super().next(timeout)
+        awaited = set(self._actor_task_events.get_futures())
+        for requests in self._tracked_actors_to_task_futures.values():
+            requests &= awaited
+        return handled
+
+
+def forget_results() -> None:
+    """Let the driver's memory not grow with the results of its trials."""
+    tune_controller.RayActorManager = ForgetfulActorManager
