@@ -220,7 +220,7 @@ class RewardSection:
     """Success told from both cameras: how a classifier is trained, and whether one rewards a SAC run."""
 
     sources: tuple[str, ...] = ()  # labelled datasets beside demos.source; scripted: a synthetic human's
-    scripted_episodes: Positive = 150  # of the synthetic human
+    scripted_episodes: Positive = 200  # of the synthetic human
     held_out: Annotated[float, Range(above=0, high=0.4)] = 0.2  # of episodes, to test; as many calibrate
     precision: Annotated[float, Range(above=0, high=1)] = 0.98  # wanted; a policy finds false positives; ours
     hidden: Positive = 256  # units; HIL-SERL

@@ -21,7 +21,7 @@ from hil_rllib.sac.config import demo_options
 
 logger = logging.getLogger(__name__)
 
-RECIPE = 1  # raise when the synthetic presenter would show something else
+RECIPE = 2  # raise when the synthetic presenter would show something else
 
 
 def local_sources(config: Config) -> Config:

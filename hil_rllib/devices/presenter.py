@@ -21,8 +21,11 @@ PATIENCE = 20  # steps for one move
 GRASP_STEPS = 3  # until the fingers hold
 
 # What varies from episode to episode; all ours.
-EMPTY_HAND = 0.25  # share of episodes that grasp beside the cube, and then go on as if it were in the hand
+EMPTY_HAND = 0.3  # share of episodes that grasp beside or over the cube, and go on as if it were in the hand
 BESIDE_M = (0.03, 0.06)  # [m] from the cube's centre, of half-size 0.02
+OVER_M = (0.046, 0.08)
+BY_THE_RIM = 0.5  # share of the others that take the cube anywhere from its middle to its upper rim
+RIM_M = 0.042  # [m] of the hand over the cube's centre: higher up the fingers close over it
 DROP = 0.4  # share that let the cube fall at last
 STOPS = (3, 6)  # places the hand is brought to
 HEIGHT_M, HEIGHT_NEAR_M = (
@@ -99,10 +102,7 @@ class ScriptedPresenter(TeleopDevice):
 
     def _make_plan(self) -> list[_Move]:
         rng, cube = self._rng, self._scene.block_pos
-        grasp = cube.copy()
-        if rng.random() < EMPTY_HAND:
-            angle = rng.uniform(0.0, 2.0 * np.pi)
-            grasp[:2] += rng.uniform(*BESIDE_M) * np.array([np.cos(angle), np.sin(angle)])
+        grasp = cube + self._beside_its_centre()
         plan = [
             _Move(grasp + ABOVE, Gripper.OPEN),
             _Move(grasp),
@@ -111,7 +111,17 @@ class ScriptedPresenter(TeleopDevice):
         for _ in range(int(rng.integers(*STOPS))):
             height = rng.uniform(*(HEIGHT_NEAR_M if rng.random() < 0.5 else HEIGHT_M))
             aside = rng.uniform(-ASIDE_M, ASIDE_M, 2)
-            plan.append(_Move(np.array([*(cube[:2] + aside), cube[2] + height])))
+            plan.append(_Move(np.array([*(cube[:2] + aside), grasp[2] + height])))
         if rng.random() < DROP:
             plan += [_Move(None, Gripper.OPEN, GRASP_STEPS), _Move(None, Gripper.HOLD, GRASP_STEPS)]
         return plan
+
+    def _beside_its_centre(self) -> NDArray[np.float64]:
+        """Where the hand closes, (3,) [m] from the cube's centre: at it, up to its rim, or past it."""
+        rng = self._rng
+        if rng.random() < EMPTY_HAND:
+            if rng.random() < 0.5:
+                return np.array([0.0, 0.0, rng.uniform(*OVER_M)])
+            angle = rng.uniform(0.0, 2.0 * np.pi)
+            return rng.uniform(*BESIDE_M) * np.array([np.cos(angle), np.sin(angle), 0.0])
+        return np.array([0.0, 0.0, rng.uniform(0.0, RIM_M) if rng.random() < BY_THE_RIM else 0.0])
