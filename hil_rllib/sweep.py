@@ -26,6 +26,7 @@ from hil_rllib.data.hub import HubUnreachable
 from hil_rllib.data.lerobot_format import DatasetError
 from hil_rllib.data.shared import DemoLibrary
 from hil_rllib.logs import quiet
+from hil_rllib.processes import HOOK, return_memory_regularly
 from hil_rllib.sweeping.outcome import Reporter, Row, rows, write_outcome
 from hil_rllib.sweeping.plan import Plan, load_plan
 from hil_rllib.sweeping.search import scheduler, searcher, space
@@ -85,8 +86,8 @@ def run(plan: Plan, folder: Path, source: str, *, resume: bool) -> list[Row]:
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # our lines, not Tune's table
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = CHECKED_EVERY_S
     forget_results()
-    hook = {"worker_process_setup_hook": "hil_rllib.logs.quiet_worker"}
-    common: dict[str, Any] = {"logging_level": "ERROR", "runtime_env": hook}
+    return_memory_regularly()
+    common: dict[str, Any] = {"logging_level": "ERROR", "runtime_env": HOOK}
     if "RAY_ADDRESS" not in os.environ:
         # "local": without it Ray joins whichever cluster it finds on this machine.
         cpus = max(len(os.sched_getaffinity(0)), plan.sweep.cpus)

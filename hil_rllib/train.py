@@ -29,6 +29,7 @@ from hil_rllib.disk_full import check_saved, ended_early, not_begun
 from hil_rllib.interrupts import StopSignals
 from hil_rllib.logs import quiet
 from hil_rllib.models.weights import find_weights
+from hil_rllib.processes import HOOK, return_memory_regularly
 from hil_rllib.progress import ProgressLine, RunStopper
 from hil_rllib.reward_sources import local_sources
 from hil_rllib.run_lock import RunInUseError, RunLock
@@ -200,6 +201,7 @@ def train(
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # ours lets the trial end with a checkpoint
     os.environ["TUNE_PRINT_ALL_TRIAL_ERRORS"] = "0"  # we do
     forget_results()
+    return_memory_regularly()
     start_ray(config)
     algorithm = ALGORITHMS[config.run.algorithm].from_config(config)
     algorithm.restore_from = str(checkpoint) if checkpoint else None
@@ -262,8 +264,7 @@ def train(
 
 def start_ray(config: Config) -> None:
     """Join the cluster of RAY_ADDRESS, or start one on this machine that has the operators' seats."""
-    hook = {"worker_process_setup_hook": "hil_rllib.logs.quiet_worker"}
-    common = {"logging_level": "ERROR", "runtime_env": hook}
+    common = {"logging_level": "ERROR", "runtime_env": HOOK}
     if "RAY_ADDRESS" in os.environ:
         ray.init(**common)
         return

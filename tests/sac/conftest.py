@@ -10,6 +10,7 @@ import ray
 
 from hil_rllib.config import Config, load_config
 from hil_rllib.logs import quiet
+from hil_rllib.processes import HOOK
 from hil_rllib.sac.algorithm import HILSAC
 from hil_rllib.sac.config import OPERATOR_RESOURCE, HILSACConfig
 
@@ -40,13 +41,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def cluster(cache: Path) -> Iterator[None]:
     """Ray with processors to spare, so that every runner finds its place."""
     ray.shutdown()  # whoever left one running: it has no operator's seat
-    hook = {"worker_process_setup_hook": "hil_rllib.logs.quiet_worker"}
     ray.init(
         num_cpus=8,
         resources={OPERATOR_RESOURCE: 8, "operator_1": 1, "operator_2": 1},
         include_dashboard=False,
         logging_level="ERROR",
-        runtime_env=hook,
+        runtime_env=HOOK,
     )
     quiet()
     yield
