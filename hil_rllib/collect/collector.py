@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
@@ -20,6 +20,9 @@ from hil_rllib.collect.runners import Greet, Greeting, RunnerGroup
 from hil_rllib.collect.snapshot import begin_apart
 
 RESEED = 7919  # between a runner's seeds before and after a restart: more than there are runners
+# [s] that each version of the weights is held here. Of one that a runner lets go of after its owner, Ray 2.60
+# keeps 0.5 kB for ever: 1 MB a minute of a quick run.
+HELD_S = 5.0
 
 
 @dataclass
@@ -99,6 +102,7 @@ class Collector:
         self.post = NewsPoster(self._server)  # for those who look at the run from a runner
         self.groups = make_groups(self._greeting)
         self._running: dict[tuple[str, int], set[str]] = defaultdict(set)  # each runner's episodes
+        self._offered: deque[tuple[float, ray.ObjectRef]] = deque()  # (when, weights)
         self.continued: tuple[int, int] | None = None  # for `begin_apart`, in a run that goes on
 
     def collect(self, *, hold_back: bool) -> Iterator[tuple[Group, list[SingleAgentEpisode], Any]]:
@@ -144,8 +148,11 @@ class Collector:
 
     def push(self, weights: dict[str, Any], seq_no: int) -> None:
         """Offer new weights; runners take them at their next `sample`. weights: an RLModule state."""
-        state = {COMPONENT_RL_MODULE: ray.put(weights), WEIGHTS_SEQ_NO: seq_no}
-        pushed = self._server.push.remote(state)
+        offered, now = ray.put(weights), time.monotonic()
+        pushed = self._server.push.remote({COMPONENT_RL_MODULE: offered, WEIGHTS_SEQ_NO: seq_no})
+        self._offered.append((now, offered))
+        while now - self._offered[0][0] > HELD_S:
+            self._offered.popleft()
         if self._lockstep:
             ray.get(pushed)
 

@@ -7,7 +7,8 @@ one, evaluations and checkpoints on schedule. Every few seconds it notes the uns
 file descriptors and threads of each of the run's processes, and the run's rates.
 
 Leaves soak.csv (a row for each process and sample), rates.csv, soak.png and a verdict on the time with full
-rings, its second half against its first: every process's memory within 2 %, no more handles, no slower.
+rings: every process's memory in its last sixth within 2 % of its first, no more handles, rates no lower in its second
+half.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 EVERY_S = 5.0  # [s] between samples
 MEMORY_TOLERANCE, RATE_TOLERANCE = 0.02, 0.1  # of the mean; rates of a shared machine wander
-SMALL_MB = 5.0  # [MB] growth below which no percentage counts: an allocator's step
+SMALL_MB = 2.0  # [MB] growth below which no percentage counts: an allocator's step
 OVERRIDES = [
     "stop.env_steps=100000000",
     "stop.success=null",
@@ -60,7 +61,7 @@ class Process:
 
     name: str
     at: list[float] = field(default_factory=list)  # [s] since the start
-    uss_mb: list[float] = field(default_factory=list)
+    memory_mb: list[float] = field(default_factory=list)
     handles: list[int] = field(default_factory=list)
     threads: list[int] = field(default_factory=list)
 
@@ -80,21 +81,27 @@ def sample(run: psutil.Process, seen: dict[int, Process], now: float) -> None:
         try:
             with process.oneshot():
                 memory, handles, threads = (
-                    process.memory_full_info(),
+                    anonymous_mb(process.pid),
                     process.num_fds(),
                     process.num_threads(),
                 )
                 name = name_of(process)
-        except psutil.Error:  # it has just ended
+        except (psutil.Error, OSError):  # it has just ended
             continue
         if name in ("sh", "bash"):
             continue
         row = seen.setdefault(process.pid, Process(name))
         row.name = name  # an idle worker becomes an actor
         row.at.append(now)
-        row.uss_mb.append(memory.uss / 1e6)
+        row.memory_mb.append(memory)
         row.handles.append(handles)
         row.threads.append(threads)
+
+
+def anonymous_mb(pid: int) -> float:
+    """Memory of the process that no file backs."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Anonymous:")) * 1024 / 1e6
 
 
 def results(run_dir: Path) -> dict[str, np.ndarray]:
@@ -112,14 +119,15 @@ def results(run_dir: Path) -> dict[str, np.ndarray]:
 def verdict(processes: list[Process], rates: dict[str, np.ndarray], full_at: float) -> list[tuple[str, bool]]:
     """(what, whether it holds) of each process that lived through the time with full rings."""
     last = max(p.at[-1] for p in processes)
-    middle = (full_at + last) / 2
+    middle, sixth = (full_at + last) / 2, (last - full_at) / 6
     lines: list[tuple[str, bool]] = []
     for process in processes:
         at = np.array(process.at)
         first, second = (at >= full_at) & (at < middle), at >= middle
         if at[0] > full_at or at[-1] < last - 3 * EVERY_S or first.sum() < 3:
             continue
-        memory = [float(np.median(np.array(process.uss_mb)[half])) for half in (first, second)]
+        ends = (at >= full_at) & (at < full_at + sixth), at >= last - sixth
+        memory = [float(np.median(np.array(process.memory_mb)[end])) for end in ends]
         growth = memory[1] - memory[0]
         flat = growth <= max(MEMORY_TOLERANCE * memory[0], SMALL_MB)
         lines.append(
@@ -157,7 +165,7 @@ def draw(processes: list[Process], rates: dict[str, np.ndarray], full_at: float,
     lived = [p for p in processes if p.at[-1] - p.at[0] > 6 * EVERY_S]
     for axis, (title, values) in zip(
         axes,
-        (("memory, USS [MB]", "uss_mb"), ("open handles", "handles"), ("threads", "threads")),
+        (("anonymous memory [MB]", "memory_mb"), ("open handles", "handles"), ("threads", "threads")),
         strict=False,
     ):
         for process in lived:
@@ -218,9 +226,9 @@ def main() -> int:
     processes = list(seen.values())
     with open(args.out / "soak.csv", "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        rows.writerow(["pid", "process", "seconds", "uss_mb", "handles", "threads"])
+        rows.writerow(["pid", "process", "seconds", "memory_mb", "handles", "threads"])
         for pid, p in seen.items():
-            for row in zip(p.at, p.uss_mb, p.handles, p.threads, strict=True):
+            for row in zip(p.at, p.memory_mb, p.handles, p.threads, strict=True):
                 rows.writerow([pid, p.name, *(round(value, 2) for value in row)])
     if not any(file.stat().st_size for file in run_dir.glob("trial*/result.json")):
         print(f"The run ended with status {status} before its first report: see {args.out / 'train.log'}")
