@@ -7,8 +7,8 @@ one, evaluations and checkpoints on schedule. Every few seconds it notes the uns
 file descriptors and threads of each of the run's processes, and the run's rates.
 
 Leaves soak.csv (a row for each process and sample), rates.csv, soak.png and a verdict on the time with full
-rings: every process's memory in its last sixth within 2 % of its first, no more handles, rates no lower in its second
-half.
+rings: every process's memory in its last sixth within 2 % of its first, no more handles, no lower rates in its
+second half.
 """
 
 from __future__ import annotations
