@@ -3,9 +3,9 @@
     python tests/bench/soak.py --minutes 60 --out soak
 
 Trains for so long with rings small enough to be full early: an operator's runner that records, an
-autonomous one, evaluations and checkpoints on schedule. Every few seconds it notes the anonymous memory (heaps
-and stacks; unlike USS it does not change with what else runs on the machine), open file descriptors and threads
-of each of the run's processes, and the run's rates.
+autonomous one, evaluations and checkpoints on schedule. Every few seconds it notes the anonymous memory
+(heaps and stacks; unlike USS it does not change with what else the machine runs), open file descriptors and
+threads of each of the run's processes, and the run's rates.
 
 Leaves soak.csv (a row for each process and sample), rates.csv, soak.png and a verdict on the time with full
 rings: every process's memory in its last sixth within 2 % of its first, no more handles, no lower rates in
