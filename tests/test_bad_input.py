@@ -15,12 +15,26 @@ from typing import Any
 
 import gymnasium
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hil_rllib import dataset, evaluate, pretrain, record, replay, session, teleop, train
+from hil_rllib import (
+    benchmark,
+    dataset,
+    evaluate,
+    plot,
+    pretrain,
+    record,
+    replay,
+    session,
+    sweep,
+    teleop,
+    train,
+)
 from hil_rllib.config import Config, ConfigError, load_config
 from hil_rllib.devices.gamepad_maps import SHIPPED, load_controller_config, load_maps
+from hil_rllib.sweeping.plan import load_plan
 
 RANDOM = settings(
     deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -115,6 +129,23 @@ def test_any_override_works_or_is_a_clear_error(tmp_path: Path, overrides: list[
     loads_or_tells(tmp_path / "run.yaml", overrides)
 
 
+# -- sweeps ----------------------------------------------------------------------------------------------
+
+SWEEP = "sweep: {base: run.yaml, dir: sweep}\nspace: {run.seed: {grid: [0, 1]}}"
+
+
+@RANDOM
+@given(tree=almost(yaml.safe_load(SWEEP) | {"config": {"run": {"mode": "lockstep"}}}))
+def test_a_sweep_with_a_mistake_is_a_clear_error(tmp_path: Path, tree: Any) -> None:
+    (tmp_path / "run.yaml").write_text("")
+    with contextlib.suppress(UnicodeEncodeError):
+        (tmp_path / "sweep.yaml").write_text(json.dumps(tree), encoding="utf-8")
+    try:
+        assert load_plan(tmp_path / "sweep.yaml", [])
+    except ConfigError as error:
+        clear(error)
+
+
 # -- controller maps -------------------------------------------------------------------------------------
 
 
@@ -170,6 +201,12 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int | None], list[list[str]], li
     "pretrain": (pretrain.main, [[]], ["--scenes", "--held-out", "--minutes", "--steps", "--batch",
                                        "--probe-steps", "--seed", "--threads", "--out", "--cache",
                                        "--resume"]),
+    "sweep": (sweep.main, [["sweep.yaml"], ["run.yaml"], []],
+              ["--resume", "sweep.dir=out", "sweep.objective=success", "sweep.samples=0", *keys]),
+    "benchmark": (benchmark.main, [["out"], ["out", "--collect"], []],
+                  ["--settings", "state-real", "--arms", "both", "--seeds", "--steps", "--jobs", "--demos",
+                   "--report"]),
+    "plot": (plot.main, [["nowhere"], ["run"], []], ["--out", "--force", "run.yaml", "curves.png"]),
 }  # fmt: skip
 NUMBERS = ["0", "1", "-1", "3.5", "nan", "inf", "1e9", "0-3", "3-0", "1,2", "x.mp4", "nowhere/x.mp4",
            "scripted", "hil/PandaPickCube-v0", "hil/PandaPickCubeKeyboard-v0"]  # fmt: skip
@@ -186,10 +223,13 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(gymnasium, "make", begin)
     monkeypatch.setattr(session, "claim_priority", lambda: None)
     monkeypatch.setattr(train, "check_ingredients", begin)
+    monkeypatch.setattr(sweep, "check_ingredients", begin)
+    monkeypatch.setattr(benchmark, "make_runs", begin)
     monkeypatch.setattr(teleop, "open_scene", begin)
     monkeypatch.setattr(teleop, "calibrate", begin)
     monkeypatch.setattr(pretrain, "draw", begin)
     (tmp_path / "run.yaml").write_text("")
+    (tmp_path / "sweep.yaml").write_text(SWEEP)
     return tmp_path
 
 

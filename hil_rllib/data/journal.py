@@ -24,7 +24,7 @@ from hil_rllib.disk import DiskError, reason
 
 logger = logging.getLogger(__name__)
 
-SYNC_S = 0.5  # [s] at most between a record's arrival and the sync that makes it safe
+SYNC_S = 0.2  # [s] at most between a record's arrival and the sync that makes it safe
 SEGMENT_BYTES = 64 * 2**20  # about 1,600 steps of two cameras' features
 RETRY_S = 1.0  # [s] between attempts to write to a disk that refused
 WAITING_BYTES = 256 * 2**20  # records kept in memory while the disk refuses; then `append` raises
