@@ -19,6 +19,7 @@ from ray.exceptions import RayTaskError
 
 from hil_rllib.data.journal import Journal
 from hil_rllib.data.journal_format import Record, scan
+from hil_rllib.data.lerobot_reader import open_dataset
 from hil_rllib.disk import DiskError, refusal, write_whole
 from hil_rllib.disk_full import DISK_FULL
 from hil_rllib.sac.checkpoint import newest_checkpoint, read_state
@@ -34,6 +35,7 @@ SMALL = (  # a person in real time, a checkpoint a second, tiny networks
     "operator.hz=40",
     "operator.scripted.start_after_step=1",
     "operator.scripted.takeover_probability=0.2",
+    "record.operator=true",
     "sac.hidden=[8,8]",
     "sac.batch_size=8",
     "sac.learning_starts=20",
@@ -106,6 +108,7 @@ def test_a_run_outlives_a_full_disk_or_ends_with_one_line_and_goes_on_once_there
     fill()
     wait_for(lambda: "No checkpoint at env_steps" in log.read_text())
     wait_for(lambda: "waits in memory" in log.read_text())
+    wait_for(lambda: "A recorded episode was not written" in log.read_text())
     left = newest_checkpoint(run_dir)
     disk.make_room()
     wait_for(lambda: "can be written again; nothing is missing" in log.read_text())
@@ -138,7 +141,10 @@ def test_a_run_outlives_a_full_disk_or_ends_with_one_line_and_goes_on_once_there
     for name, records in stored(run_dir).items():
         assert records[: len(acknowledged[name])] == acknowledged[name]
     assert read_state(newest_checkpoint(run_dir))["env_steps"] > last
-    assert json.loads((run_dir / "summary.json").read_text())["env_steps"] > last
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert summary["env_steps"] > last
+    recorded = open_dataset(str(run_dir / "recordings" / "operator"))
+    assert len(list(recorded.read())) == summary["recorded_episodes"]["operator"] > 0
 
 
 def test_a_disks_refusal_is_found_behind_the_errors_that_it_led_to():
