@@ -11,6 +11,7 @@ from ray.air.execution._internal import RayActorManager
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.train._internal.session import _TrainingResult
 from ray.tune.execution import tune_controller
+from ray.tune.utils import serialization
 
 from hil_rllib.config import Config
 from hil_rllib.disk import reason, refusal
@@ -69,3 +70,5 @@ class ForgetfulActorManager(RayActorManager):
 def forget_results() -> None:
     """Let the driver's memory not grow with the results of its trials."""
     tune_controller.RayActorManager = ForgetfulActorManager
+    # Of each thing that JSON lacks Tune keeps the text when it saves its state, to say so only once.
+    serialization.log_once = lambda key: False

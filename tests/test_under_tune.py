@@ -6,6 +6,8 @@ import os
 import ray
 from ray import tune
 from ray.air.execution._internal import RayActorManager
+from ray.util import debug
+from ray.util.debug import log_once
 
 from hil_rllib.under_tune import forget_results
 
@@ -14,8 +16,14 @@ RESULTS = 40
 
 def counter():
     class Counter(tune.Trainable):  # made here, it travels to the worker as it is
+        results = 0
+
         def step(self):
-            return {}
+            self.results += 1
+            return {"value": self.results / 7, "should_checkpoint": self.results % 10 == 0}
+
+        def save_checkpoint(self, folder):
+            pass
 
     return Counter
 
@@ -33,8 +41,9 @@ class Watch(tune.Callback):
 
 def test_the_driver_holds_no_results_that_it_has_read(tmp_path, monkeypatch):
     monkeypatch.setattr("ray.tune.execution.tune_controller.RayActorManager", RayActorManager)  # put back
+    monkeypatch.setattr("ray.tune.utils.serialization.log_once", log_once)
     forget_results()
-    watch = Watch()
+    watch, texts = Watch(), len(debug._logged)
     ray.init("local", num_cpus=1, include_dashboard=False, logging_level="ERROR")
     try:
         tune.Tuner(
@@ -44,9 +53,11 @@ def test_the_driver_holds_no_results_that_it_has_read(tmp_path, monkeypatch):
                 storage_path=os.fspath(tmp_path),
                 verbose=0,
                 callbacks=[watch],
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
             ),
         ).fit()
     finally:
         ray.shutdown()
     assert len(watch.held) == RESULTS
     assert max(watch.held) <= 2  # Tune's own: 40
+    assert len(debug._logged) - texts <= 5  # Tune's own: 60
