@@ -24,8 +24,7 @@ from hil_rllib.sac.checkpoint import newest_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ROOT / "tuned_configs" / "panda_sac_smoke.yaml"
-STATE = (  # no cameras, and a synthetic person who helps often
-    "env.image_obs=false",
+RUN = (  # a synthetic person who helps often
     "demos.source=scripted",
     "demos.scripted_episodes=2",
     "operator.device=scripted",
@@ -47,7 +46,14 @@ def start(tmp_path, monkeypatch):
     running: list[subprocess.Popen[str]] = []
 
     def start(name: str, *arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "hil_rllib.train", str(SMOKE), f"run.dir={tmp_path / name}", *STATE]
+        command = [
+            sys.executable,
+            "-m",
+            "hil_rllib.train",
+            str(SMOKE),
+            f"run.dir={tmp_path / name}",
+            *RUN,
+        ]
         log = (tmp_path / f"{name}.log").open("a")
         running.append(subprocess.Popen([*command, *arguments], cwd=ROOT, stdout=log, stderr=log, text=True))
         return running[-1]
@@ -104,24 +110,28 @@ def curves(run_dir: Path, name: str) -> dict[int, float]:
 
 @pytest.mark.slow  # three starts of the whole program
 @pytest.mark.timeout(3 * PATIENCE_S)
-def test_in_lockstep_a_killed_and_resumed_run_is_the_run_that_was_never_killed(start, tmp_path):
+@pytest.mark.parametrize(("cameras", "steps"), [("false", 1500), ("true", 500)])
+def test_in_lockstep_a_killed_and_resumed_run_is_the_run_that_was_never_killed(
+    start, tmp_path, cameras, steps
+):
     """N + M steps = N steps, SIGKILL, --resume, M steps: curves and weights, bit by bit."""
-    short = ("run.mode=lockstep", "stop.env_steps=1500", "checkpoint.every_steps=100")
+    short = ("run.mode=lockstep", f"stop.env_steps={steps}", "checkpoint.every_steps=100")
+    short += (f"env.image_obs={cameras}", "evaluation.every_steps=150")
     short += ("runners.autonomous=1", "runners.envs_per_runner=2")
-    assert start("whole", *short, "evaluation.every_steps=150").wait(PATIENCE_S) == 0
+    assert start("whole", *short).wait(PATIENCE_S) == 0
     killed, log = tmp_path / "killed", tmp_path / "killed.log"
-    process = start("killed", *short, "evaluation.every_steps=150")
-    wait_for(process, lambda: any(r["hil"]["env_steps"] >= 250 for r in reports(killed, 1)), log)
+    process = start("killed", *short)
+    wait_for(process, lambda: any(r["hil"]["env_steps"] >= 150 for r in reports(killed, 1)), log)
     process.kill()
     process.wait()
-    resumed = start("killed", *short, "evaluation.every_steps=150", "--resume")
+    resumed = start("killed", *short, "--resume")
     assert resumed.wait(PATIENCE_S) == 0, log.read_text()
 
     went_on = reports(killed, 2)[0]["hil"]["env_steps"]
     assert (
         100 < went_on <= reports(killed, 1)[-1]["hil"]["env_steps"] + 100
     )  # from a checkpoint, amid the run
-    assert went_on < 1500
+    assert went_on < steps
     for name in ("learners/default_policy/critic_loss", "learners/default_policy/actor_loss", "hil/q_mean"):
         expected = curves(tmp_path / "whole", name)
         assert len(expected) >= 5
