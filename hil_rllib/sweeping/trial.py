@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,15 @@ import torch
 from ray import tune
 from ray.tune.result import DONE
 
+from hil_rllib.config import Config
 from hil_rllib.progress import RunStopper
 from hil_rllib.sac.checkpoint import STATE_FILE
 from hil_rllib.sweeping.objective import Objective
 from hil_rllib.sweeping.plan import Plan
-from hil_rllib.train import ALGORITHMS, CONFIG_FILE
+from hil_rllib.train import ALGORITHMS, CONFIG_FILE, check_ingredients
 
 OBJECTIVE_FILE = "objective.json"
-PLAN, FOLDER, LIBRARY, SOURCE = "plan", "folder", "library", "source"  # Tune's constant parameters
+PLAN, FOLDER, LIBRARY = "plan", "folder", "library"  # Tune's constant parameters
 
 
 class Trial(tune.Trainable):
@@ -28,22 +30,19 @@ class Trial(tune.Trainable):
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        values = dict(config)
-        plan: Plan = values.pop(PLAN)
-        sweep, library, source = Path(values.pop(FOLDER)), values.pop(LIBRARY), values.pop(SOURCE)
-        folder = sweep / dirname(self.trial_id)
-        run = plan.config(values, str(folder))
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / CONFIG_FILE).write_text(run.to_yaml())
-        rllib = ALGORITHMS[run.run.algorithm].from_config(run)
-        rllib.seated = False
-        if run.demos.source != "none":
-            if "demos.source" not in values:
-                rllib.input_ = source  # as the driver found it
-            rllib.input_read_method_kwargs = rllib.input_read_method_kwargs | {"library": library}
-        self.objective = Objective(plan.sweep.objective, run)
+        plan: Plan = config[PLAN]
+        folder = Path(config[FOLDER]) / dirname(self.trial_id)
+        run = plan.config({key: config[key] for key in plan.space}, str(folder))
         # Tune restores what it has set up; here set-up itself goes on from the newest checkpoint.
         saved = sorted(file.parent for file in folder.glob(f"checkpoint_*/{STATE_FILE}"))
+        ready = check_ingredients(without_demos(run), folder, resumed=bool(saved))
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG_FILE).write_text(run.to_yaml())
+        rllib = ALGORITHMS[run.run.algorithm].from_config(replace(ready, demos=run.demos))
+        rllib.seated = False
+        if run.demos.source != "none":
+            rllib.input_read_method_kwargs = rllib.input_read_method_kwargs | {"library": config[LIBRARY]}
+        self.objective = Objective(plan.sweep.objective, run)
         rllib.resume = bool(saved)
         if saved:
             rllib.restore_from = str(saved[-1])
@@ -69,6 +68,11 @@ class Trial(tune.Trainable):
 
     def cleanup(self) -> None:
         self.algorithm.stop()
+
+
+def without_demos(run: Config) -> Config:
+    """For `check_ingredients`, which would read the demonstrations anew."""
+    return replace(run, demos=replace(run.demos, source="none"))
 
 
 def dirname(trial_id: str) -> str:
