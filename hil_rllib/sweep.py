@@ -105,12 +105,12 @@ def run(plan: Plan, folder: Path, *, resume: bool) -> list[Row]:
     common: dict[str, Any] = {"logging_level": "ERROR", "runtime_env": HOOK}
     if "RAY_ADDRESS" not in os.environ:
         # "local": without it Ray joins whichever cluster it finds on this machine.
-        cpus = max(len(os.sched_getaffinity(0)), plan.sweep.cpus)
+        cpus = max(len(os.sched_getaffinity(0)), plan.cpus)
         common |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
     ray.init(**common)
     try:
         library = ray.remote(num_cpus=0)(DemoLibrary).options(name=LIBRARY).remote()
-        trainable = tune.with_resources(Trial, {"cpu": plan.sweep.cpus, "gpu": plan.sweep.gpus})
+        trainable = tune.with_resources(Trial, {"cpu": plan.cpus, "gpu": plan.sweep.gpus})
         constants = {"plan": plan, "folder": str(folder), "library": LIBRARY}
         param_space = space(plan) | constants
         reporter = Reporter(plan)

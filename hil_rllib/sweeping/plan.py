@@ -42,7 +42,7 @@ class SweepSection:
     search: Literal["random", "optuna"] = "random"
     scheduler: Literal["none", "asha"] = "none"
     parallel: Positive | None = None  # trials at a time; null: as many as the cluster holds
-    cpus: Positive = 1  # of a trial
+    cpus: Positive = 1  # of a trial; with runners.autonomous at least 1 more than those
     gpus: Annotated[float, Range(low=0, high=8)] = 0.0  # of a trial; 0.25 puts four on one GPU
     seed: Annotated[int, Range(low=0)] = 0  # of the search
 
@@ -87,6 +87,13 @@ class Plan:
     def first(self) -> Config:
         """One of the trials' configurations, for what all have in common."""
         return self.config({key: draw.values[0] for key, draw in self.space.items()})
+
+    @property
+    def cpus(self) -> int:
+        """What a trial reserves: one at least for its learner and for each autonomous runner beside it."""
+        varied = self.space.get("runners.autonomous")
+        runners = max(varied.values) if varied else self.first.runners.autonomous
+        return max(self.sweep.cpus, 1 + runners)
 
     @property
     def trials(self) -> int:
@@ -179,6 +186,11 @@ def check(plan: Plan, origin: str) -> None:
         )
     for _ in plan.configs():
         pass
+    if plan.first.run.algorithm == "reward":
+        raise ConfigError(
+            f"{origin}: run.algorithm 'reward' trains no policy, so there is no greedy success to compare "
+            "trials by. Train each classifier with hil_rllib.train."
+        )
     for device in plan.first.operator.devices:
         if device not in SEATED:
             raise ConfigError(

@@ -40,6 +40,8 @@ class Trial(tune.Trainable):
         (folder / CONFIG_FILE).write_text(run.to_yaml())
         rllib = ALGORITHMS[run.run.algorithm].from_config(replace(ready, demos=run.demos))
         rllib.seated = False
+        # Runners find their own places, and other trials may have all: theirs are in what this one reserved.
+        rllib.env_runners(num_cpus_per_env_runner=0)
         if run.demos.source != "none":
             rllib.input_read_method_kwargs = rllib.input_read_method_kwargs | {"library": config[LIBRARY]}
         self.objective = Objective(plan.sweep.objective, run)
@@ -50,7 +52,7 @@ class Trial(tune.Trainable):
         else:
             shutil.rmtree(folder / "replay", ignore_errors=True)  # of an attempt without a checkpoint
         self.algorithm = rllib.build_algo()
-        torch.set_num_threads(plan.sweep.cpus)
+        torch.set_num_threads(max(1, plan.cpus - run.runners.autonomous))
         self._stopper = RunStopper(run)
 
     def step(self) -> dict[str, Any]:
