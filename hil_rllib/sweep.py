@@ -13,6 +13,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from hil_rllib.data.demos import SCRIPTED, load_demos
 from hil_rllib.data.shared import DemoLibrary, demos_key
 from hil_rllib.logs import quiet
 from hil_rllib.processes import HOOK, return_memory_regularly
+from hil_rllib.run_lock import RunLock
 from hil_rllib.sac.config import demo_options
 from hil_rllib.sweeping.outcome import Reporter, Row, rows, write_outcome
 from hil_rllib.sweeping.plan import Plan, load_plan
@@ -41,20 +43,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 1 some trials failed, 2 bad input, 130 Ctrl-C."""
     args = parse_args(argv)
     quiet()
-    try:
-        plan = load_plan(args.sweep, args.overrides)
-        folder = Path(plan.sweep.dir).resolve()
-        check_folder(folder, resume=args.resume)
-        check_trials(plan, folder)
-    except INPUT_ERRORS as error:
-        report(error)
-        return 2
-    try:
-        found = run(plan, folder, resume=args.resume)
-    except KeyboardInterrupt:
-        print(f"\nStopped. Go on with: python -m hil_rllib.sweep {args.sweep} --resume", file=sys.stderr)
-        return INTERRUPTED
-    print(write_outcome(found, plan, folder))
+    with ExitStack() as lock:
+        try:
+            plan = load_plan(args.sweep, args.overrides)
+            folder = Path(plan.sweep.dir).resolve()
+            lock.enter_context(RunLock(folder, "sweep.dir"))
+            check_folder(folder, resume=args.resume)
+            check_trials(plan, folder)
+        except INPUT_ERRORS as error:
+            report(error)
+            return 2
+        try:
+            found = run(plan, folder, resume=args.resume)
+        except KeyboardInterrupt:
+            print(f"\nStopped. Go on with: python -m hil_rllib.sweep {args.sweep} --resume", file=sys.stderr)
+            return INTERRUPTED
+        print(write_outcome(found, plan, folder))
     failed = [row for row in found if row.error]
     for row in failed:
         print(f"failed: {row.folder.name}: {row.error}", file=sys.stderr)

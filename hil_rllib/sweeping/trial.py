@@ -14,7 +14,7 @@ from ray.tune.result import DONE
 
 from hil_rllib.config import Config
 from hil_rllib.progress import RunStopper
-from hil_rllib.sac.checkpoint import STATE_FILE
+from hil_rllib.sac.checkpoint import newest_checkpoint
 from hil_rllib.sweeping.objective import Objective
 from hil_rllib.sweeping.plan import Plan
 from hil_rllib.train import ALGORITHMS, CONFIG_FILE, check_ingredients
@@ -34,8 +34,8 @@ class Trial(tune.Trainable):
         folder = Path(config[FOLDER]) / dirname(self.trial_id)
         run = plan.config({key: config[key] for key in plan.space}, str(folder))
         # Tune restores what it has set up; here set-up itself goes on from the newest checkpoint.
-        saved = sorted(file.parent for file in folder.glob(f"checkpoint_*/{STATE_FILE}"))
-        ready = check_ingredients(without_demos(run), folder, resumed=bool(saved))
+        saved = newest_checkpoint(folder)
+        ready = check_ingredients(without_demos(run), folder, resumed=saved is not None)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG_FILE).write_text(run.to_yaml())
         rllib = ALGORITHMS[run.run.algorithm].from_config(replace(ready, demos=run.demos))
@@ -45,10 +45,11 @@ class Trial(tune.Trainable):
         if run.demos.source != "none":
             rllib.input_read_method_kwargs = rllib.input_read_method_kwargs | {"library": config[LIBRARY]}
         self.objective = Objective(plan.sweep.objective, run)
-        rllib.resume = bool(saved)
+        rllib.resume = saved is not None
         if saved:
-            rllib.restore_from = str(saved[-1])
-            self.objective.restore(json.loads((saved[-1] / OBJECTIVE_FILE).read_text()))
+            rllib.restore_from = str(saved)
+            if (saved / OBJECTIVE_FILE).is_file():  # not where `train --resume` has gone on with it
+                self.objective.restore(json.loads((saved / OBJECTIVE_FILE).read_text()))
         else:
             shutil.rmtree(folder / "replay", ignore_errors=True)  # of an attempt without a checkpoint
         self.algorithm = rllib.build_algo()
@@ -62,8 +63,9 @@ class Trial(tune.Trainable):
         return result
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        self.algorithm.save_to_path(checkpoint_dir)
+        # First: the algorithm's part ends with what a whole checkpoint is made of.
         (Path(checkpoint_dir) / OBJECTIVE_FILE).write_text(json.dumps(self.objective.state()))
+        self.algorithm.save_to_path(checkpoint_dir)
 
     def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
         """`setup` has done it."""

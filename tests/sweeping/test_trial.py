@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,13 +12,26 @@ import pytest
 from hil_rllib import sweep
 from hil_rllib.config import load_config
 from hil_rllib.data import shared
+from hil_rllib.run_lock import RunLock
+from hil_rllib.sac.checkpoint import newest_checkpoint, replay_folder, run_folder, write_state
+from hil_rllib.sac.checkpoint_files import find_checkpoint
 from hil_rllib.sac.config import HILSACConfig, demo_options
 from hil_rllib.sweeping import trial
 from hil_rllib.sweeping.plan import load_plan
 from hil_rllib.sweeping.trial import Trial
+from hil_rllib.train import checkpoint_to_resume
 
 CONFIGS = Path(__file__).resolve().parents[2] / "tuned_configs"
 SMOKE = CONFIGS / "panda_sac_smoke.yaml"
+
+
+def saved(checkpoint: Path, env_steps: int, **files: str) -> Path:
+    """A checkpoint as far as one is looked for; files: by name without .json."""
+    checkpoint.mkdir(parents=True)
+    for name, text in files.items():
+        (checkpoint / f"{name}.json").write_text(text)
+    write_state(checkpoint, load_config(SMOKE), {"env_steps": env_steps})
+    return checkpoint
 
 
 @pytest.fixture
@@ -90,6 +104,50 @@ def test_a_trials_runners_lie_in_what_it_reserved(set_up) -> None:
     assert load_plan(Path("sweep.yaml"), ["sweep.cpus=4"]).cpus == 4
     set_up("{sac.tau: {grid: [0.1]}}", **{"sac.tau": 0.1})
     assert load_plan(Path("sweep.yaml")).cpus == 1
+
+
+def test_a_trials_folder_is_a_run_also_where_train_went_on_with_it(tmp_path: Path) -> None:
+    folder = tmp_path / "sweep" / "trial_00000"
+    first = saved(folder / "checkpoint_000001", 400)
+    config = load_config(SMOKE, [f"run.dir={folder}"])
+    (folder / "config.yaml").write_text(config.to_yaml())
+    assert checkpoint_to_resume(folder, config) == find_checkpoint(folder) == first
+    assert replay_folder(first) == folder / "replay"
+    assert newest_checkpoint(folder.parent) is None  # a sweep is no run
+    second = saved(folder / "trial" / "checkpoint_000000", 600)
+    assert checkpoint_to_resume(folder, config) == second
+    assert run_folder(second) == run_folder(first) == folder
+
+
+def test_a_trial_goes_on_from_its_newest_whole_checkpoint(set_up, tmp_path: Path) -> None:
+    folder, space, values = tmp_path / "sweep" / "trial_00003", "{sac.tau: {grid: [0.1]}}", {"sac.tau": 0.1}
+    whole = saved(folder / "checkpoint_000001", 100, objective='{"best": 0.5, "reached_at_s": 7.0}')
+    (
+        saved(folder / "checkpoint_000002", 200, objective="{}") / "objective.json"
+    ).unlink()  # killed while copied
+    made, rllib = set_up(space, **values)
+    assert rllib.resume
+    assert rllib.restore_from == str(whole)
+    assert (made.objective.best, made.objective.reached_at_s) == (0.5, 7.0)
+    made.algorithm = SimpleNamespace(
+        save_to_path=lambda where: write_state(Path(where), rllib.hil, {"env_steps": 300})
+    )
+    third = folder / "checkpoint_000003"
+    third.mkdir()
+    made.save_checkpoint(str(third))
+    assert newest_checkpoint(folder) == third
+    (third / "objective.json").write_text("")
+    assert newest_checkpoint(folder) == whole
+
+
+def test_a_sweep_that_runs_is_not_started_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, folder = tmp_path / "sweep.yaml", tmp_path / "sweep"
+    file.write_text(f"sweep: {{base: {SMOKE}, dir: {folder}}}\nspace: {{sac.tau: {{grid: [0.1]}}}}")
+    with RunLock(folder):
+        assert sweep.main([str(file), "--resume"]) == 2
+    said = capsys.readouterr().err
+    assert f"is in use by process {os.getpid()}" in said
+    assert "choose another sweep.dir" in said
 
 
 class Loaded:
