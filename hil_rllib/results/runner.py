@@ -65,6 +65,8 @@ def make_runs(
             begun = time.monotonic()
             with reading:  # one at a time: the first that needs a set may have to record it
                 record = {"demo_seconds": demo_seconds(job), "jobs": plan.parallel, **source}
+            if stopped.is_set():
+                return
             if make_run(job, plan, cores, record, running):
                 say(f"{time.strftime('%H:%M:%S')}  {job.name} took {time.monotonic() - begun:.0f} s")
             elif not stopped.is_set():
