@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hil_rllib.config import ConfigError, load_config
-from hil_rllib.console import INTERRUPTED
+from hil_rllib.console import INTERRUPTED, report
 from hil_rllib.contract import CONTROL_DT
 from hil_rllib.data.demos import load_demos
 from hil_rllib.data.hub import HubUnreachable
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             failed = make_runs(chosen, plan, lambda job: demo_seconds(job, args.demos), say)
         print(write_report(out, args.report or out / "report"))
     except (ConfigError, DatasetError, HubUnreachable, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        report(error)
         return 2
     except KeyboardInterrupt:
         print("\nStopped; the same command goes on with the runs that are not finished.", file=sys.stderr)

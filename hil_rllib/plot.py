@@ -13,8 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hil_rllib.config import ConfigError
-from hil_rllib.console import UsageError, new_file
+from hil_rllib.console import UsageError, new_file, report
 from hil_rllib.results.curves import NoCurvesError, RunCurves, find_runs, read_run
 from hil_rllib.results.groups import draw, group
 
@@ -23,12 +22,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 drawn, 2 there is nothing to draw."""
     args = parse_args(argv)
     try:
-        if not args.force:
+        if not args.out.exists():
             new_file(args.out, ".png")
+        elif not args.force:
+            raise UsageError(f"{args.out} exists already. Write over it with --force, or say --out PNG.")
         groups = group(read(find_runs(args.runs)))
         draw(groups, args.out)
-    except (ConfigError, NoCurvesError, UsageError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        report(error)
         return 2
     for label, runs in groups.items():
         print(f"{label}: {', '.join(run.folder.name for run in runs)}")

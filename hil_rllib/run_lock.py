@@ -25,10 +25,12 @@ class RunLock:
 
     The folder is made, and removed again if nothing was put into it. The kernel keeps the lock (flock), not
     the file, which only says who has it: one that a killed run left behind locks nothing.
+
+    key: what names the folder, for messages.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._file = folder, folder / LOCK_FILE
+    def __init__(self, folder: Path, key: str = "run.dir") -> None:
+        self._folder, self._file, self._key = folder, folder / LOCK_FILE, key
         self._made: list[Path] = []  # folders, innermost first
         self._held: IO[str] | None = None
 
@@ -45,7 +47,8 @@ class RunLock:
                 owner = _owner(held.read())
                 held.close()
                 raise RunInUseError(
-                    f"{self._folder} is in use by {owner}. Wait for it or stop it, or choose another run.dir."
+                    f"{self._folder} is in use by {owner}. Wait for it or stop it, or choose another "
+                    f"{self._key}."
                 ) from None
             try:
                 if os.path.samestat(os.fstat(held.fileno()), self._file.stat()):

@@ -13,25 +13,26 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
 
-from envs.gl import HeadlessGLError
 from hil_rllib.config import ConfigError
-from hil_rllib.console import INTERRUPTED
-from hil_rllib.data.hub import HubUnreachable
-from hil_rllib.data.lerobot_format import DatasetError
-from hil_rllib.data.shared import DemoLibrary
+from hil_rllib.console import INTERRUPTED, report
+from hil_rllib.data.demos import SCRIPTED, load_demos
+from hil_rllib.data.shared import DemoLibrary, demos_key
 from hil_rllib.logs import quiet
 from hil_rllib.processes import HOOK, return_memory_regularly
+from hil_rllib.run_lock import RunLock
+from hil_rllib.sac.config import demo_options
 from hil_rllib.sweeping.outcome import Reporter, Row, rows, write_outcome
 from hil_rllib.sweeping.plan import Plan, load_plan
 from hil_rllib.sweeping.search import scheduler, searcher, space
-from hil_rllib.sweeping.trial import Trial, dirname
-from hil_rllib.train import check_ingredients
+from hil_rllib.sweeping.trial import Trial, dirname, without_demos
+from hil_rllib.train import INPUT_ERRORS, check_ingredients
 from hil_rllib.under_tune import forget_results
 
 LIBRARY = "hil_rllib_demos"  # name of the actor; one sweep at a time has it
@@ -42,20 +43,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 1 some trials failed, 2 bad input, 130 Ctrl-C."""
     args = parse_args(argv)
     quiet()
-    try:
-        plan = load_plan(args.sweep, args.overrides)
-        folder = Path(plan.sweep.dir).resolve()
-        check_folder(folder, resume=args.resume)
-        ready = check_ingredients(plan.config(), folder)
-    except (ConfigError, DatasetError, HubUnreachable, HeadlessGLError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    try:
-        found = run(plan, folder, ready.demos.source, resume=args.resume)
-    except KeyboardInterrupt:
-        print(f"\nStopped. Go on with: python -m hil_rllib.sweep {args.sweep} --resume", file=sys.stderr)
-        return INTERRUPTED
-    print(write_outcome(found, plan, folder))
+    with ExitStack() as lock:
+        try:
+            plan = load_plan(args.sweep, args.overrides)
+            folder = Path(plan.sweep.dir).resolve()
+            lock.enter_context(RunLock(folder, "sweep.dir"))
+            check_folder(folder, resume=args.resume)
+            check_trials(plan, folder)
+        except INPUT_ERRORS as error:
+            report(error)
+            return 2
+        try:
+            found = run(plan, folder, resume=args.resume)
+        except KeyboardInterrupt:
+            print(f"\nStopped. Go on with: python -m hil_rllib.sweep {args.sweep} --resume", file=sys.stderr)
+            return INTERRUPTED
+        print(write_outcome(found, plan, folder))
     failed = [row for row in found if row.error]
     for row in failed:
         print(f"failed: {row.folder.name}: {row.error}", file=sys.stderr)
@@ -81,8 +84,24 @@ def check_folder(folder: Path, *, resume: bool) -> None:
         )
 
 
-def run(plan: Plan, folder: Path, source: str, *, resume: bool) -> list[Row]:
-    """All trials, under Ray Tune. source: of the demonstrations, as this machine has them."""
+def check_trials(plan: Plan, folder: Path) -> None:
+    """Fail now over what would fail in the trials, as far as their values are known; see `Plan.configs`."""
+    checked: set[str] = set()
+    for config in plan.configs():
+        shape = config.sac if config.run.init_from else None  # of a policy to begin with
+        parts = (config.run, config.env, config.encoder, config.operator, config.record, config.reward, shape)
+        if repr(parts) not in checked:
+            check_ingredients(without_demos(config), folder)
+            checked.add(repr(parts))
+        source, options = config.demos.source, demo_options(config)
+        key = demos_key(source, options, scripted=SCRIPTED in (source, config.demos.fallback))
+        if source != "none" and key not in checked:
+            load_demos(source, **options)
+            checked.add(key)
+
+
+def run(plan: Plan, folder: Path, *, resume: bool) -> list[Row]:
+    """All trials, under Ray Tune."""
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # our lines, not Tune's table
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = CHECKED_EVERY_S
     forget_results()
@@ -90,13 +109,13 @@ def run(plan: Plan, folder: Path, source: str, *, resume: bool) -> list[Row]:
     common: dict[str, Any] = {"logging_level": "ERROR", "runtime_env": HOOK}
     if "RAY_ADDRESS" not in os.environ:
         # "local": without it Ray joins whichever cluster it finds on this machine.
-        cpus = max(len(os.sched_getaffinity(0)), plan.sweep.cpus)
+        cpus = max(len(os.sched_getaffinity(0)), plan.cpus)
         common |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
     ray.init(**common)
     try:
         library = ray.remote(num_cpus=0)(DemoLibrary).options(name=LIBRARY).remote()
-        trainable = tune.with_resources(Trial, {"cpu": plan.sweep.cpus, "gpu": plan.sweep.gpus})
-        constants = {"plan": plan, "folder": str(folder), "library": LIBRARY, "source": source}
+        trainable = tune.with_resources(Trial, {"cpu": plan.cpus, "gpu": plan.sweep.gpus})
+        constants = {"plan": plan, "folder": str(folder), "library": LIBRARY}
         param_space = space(plan) | constants
         reporter = Reporter(plan)
         if resume:

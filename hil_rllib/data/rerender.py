@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import time
+import uuid
 import zipfile
 import zlib
 from pathlib import Path
@@ -129,7 +129,7 @@ def _store(path: Path, replays: dict[int, Replay], log: logging.Logger) -> None:
         frames = fields.pop("frames") or {}
         fields |= {f"frames/{camera}": rows for camera, rows in frames.items()}
         arrays |= {f"{index}/{name}": value for name, value in fields.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")  # of this call, as others may write it
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:

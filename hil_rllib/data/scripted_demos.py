@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import shutil
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -83,16 +82,17 @@ def recorded(
         log.info("Scripted demonstrations: %d episodes from the cache in %s.", episodes, folder)
         return folder
     log.info("Recording %d scripted demonstrations of %s.", episodes, spec.id)
-    unfinished = folder.with_name(f".{key}.{os.getpid()}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        record(unfinished, spec, episodes=episodes, seed=seed, cameras=cameras)
-        unfinished.rename(folder)
-    except OSError:
-        if not folder.exists():  # another process was quicker, with the same episodes
-            raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=f".{key}.", dir=folder.parent, ignore_cleanup_errors=True
+    ) as scratch:
+        unfinished = Path(scratch) / key
+        try:
+            record(unfinished, spec, episodes=episodes, seed=seed, cameras=cameras)
+            unfinished.rename(folder)
+        except OSError:
+            if not folder.exists():  # another process or thread was quicker, with the same episodes
+                raise
     return folder
 
 

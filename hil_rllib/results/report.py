@@ -13,7 +13,7 @@ import numpy as np
 
 from hil_rllib.results import figures
 from hil_rllib.results.curves import RunCurves, read_run
-from hil_rllib.results.protocol import ARMS, SETTINGS, Job, of_setting
+from hil_rllib.results.protocol import ARMS, SETTINGS, THRESHOLDS, Job, of_setting
 from hil_rllib.results.runner import read_record
 from hil_rllib.results.scores import NEVER, Numbers, bootstrap, first_reached, iqm, quartiles
 
@@ -22,7 +22,11 @@ MOST_SEEDS = 100  # looked for in the folder
 
 @dataclass(frozen=True)
 class Result:
-    """One run. human_s: demonstrations included [s]; …_to_90: until the first evaluation with ≥ 90 %."""
+    """One run. human_s: demonstrations included [s]; …_to_90: until the first evaluation with ≥ 90 %.
+
+    last_success: None where the run was too short for an evaluation. jobs: so many runs were made side by
+    side, None where that was not noted.
+    """
 
     setting: str
     arm: str
@@ -33,11 +37,12 @@ class Result:
     env_steps_to_100: float
     wall_s_to_100: float
     human_s_to_100: float
-    last_success: float
+    last_success: float | None
     env_steps: int
     wall_s: float
     human_s: float
     demo_s: float
+    jobs: int | None
     commit: str
     machine: str
 
@@ -60,9 +65,9 @@ def write_report(out: Path, folder: Path) -> str:
     if not outcomes:
         raise ValueError(f"{out} holds no finished run of the benchmark yet.")
     folder.mkdir(parents=True, exist_ok=True)
-    text = "\n".join(section(name, found) for name, found in outcomes.items())
-    (folder / "tables.md").write_text(text)
     every = [o for found in outcomes.values() for o in found]
+    text = "\n".join([*(section(name, found) for name, found in outcomes.items()), time_taken(every)])
+    (folder / "tables.md").write_text(text)
     write_csv(folder / "runs.csv", (asdict(o.result) for o in every))
     write_csv(folder / "curves.csv", (row for o in every for row in curve_rows(o)))
     draw(outcomes, folder / "curves.png")
@@ -90,17 +95,19 @@ def outcome(job: Job, run: RunCurves, record: dict[str, Any]) -> Outcome:
         i = first_reached(curve.success, threshold)
         return (NEVER, NEVER, NEVER) if i is None else (float(steps[i]), float(wall_s[i]), float(human_s[i]))
 
+    at_90, at_100 = map(at, THRESHOLDS)
     result = Result(
         job.setting,
         job.arm,
         job.seed,
-        *at(0.9),
-        *at(1.0),
-        last_success=float(curve.success[-1]),
+        *at_90,
+        *at_100,
+        last_success=float(curve.success[-1]) if len(curve.success) else None,
         env_steps=int(run.scalars["hil/env_steps"].values[-1]),
         wall_s=float(elapsed(np.array([record["finished"]]), record["started"], reports)[0]),
         human_s=demo_s + float(helped.values[-1]),
         demo_s=demo_s,
+        jobs=record.get("jobs"),
         commit=record["commit"],
         machine=record["machine"],
     )
@@ -137,7 +144,7 @@ def curve_rows(o: Outcome) -> Iterable[dict[str, Any]]:
 def write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     rows = list(rows)
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
+        writer = csv.DictWriter(file, rows[0] if rows else ())
         writer.writeheader()
         for row in rows:
             writer.writerow({key: _rounded(value) for key, value in row.items()})
@@ -148,9 +155,9 @@ def section(name: str, outcomes: Sequence[Outcome]) -> str:
     lines = [
         f"**{name}**: {SETTINGS[name].title}",
         "",
-        "| help | seeds | steps to 90 % | human s to 90 % | minutes to 90 % "
-        "| steps to 100 % | human s to 100 % | minutes to 100 % | steps made | last evaluation |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| help | seeds | steps to 90 % | human s to 90 % | minutes to 90 % | steps to 100 % "
+        "| human s to 100 % | minutes to 100 % | steps made | minutes in all | last evaluation |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for arm in SETTINGS[name].arms:
         results = [o.result for o in outcomes if o.result.arm == arm]
@@ -166,11 +173,22 @@ def cells(results: Sequence[Result]) -> list[str]:
         for quantity, unit in (("env_steps", 1.0), ("human_s", 1.0), ("wall_s", 60.0)):
             values = [getattr(r, f"{quantity}_to_{threshold}") / unit for r in results]
             texts.append(spread(values, digits=1 if unit != 1 else 0))
-    texts.append(spread([r.env_steps for r in results]))
-    last = [r.last_success for r in results]
+    texts += [spread([r.env_steps for r in results]), spread([r.wall_s / 60 for r in results], digits=1)]
+    last = [r.last_success for r in results if r.last_success is not None]
+    if not last:
+        return [*texts, "none"]
     low, high = bootstrap(last)
     interval = f" ({low:.0%} … {high:.0%})" if len(last) > 1 else ""  # of one seed it would say nothing
     return [*texts, f"{iqm(last):.0%}{interval}"]
+
+
+def time_taken(outcomes: Sequence[Outcome]) -> str:
+    """What all runs took, each counted once although two settings may show it."""
+    runs = {Job(o.result.setting, o.result.arm, o.result.seed).name: o.result for o in outcomes}.values()
+    one_by_one = sum(r.wall_s for r in runs) / 3600
+    by_the_clock = sum(r.wall_s / (r.jobs or 1) for r in runs) / 3600
+    beside = f"; some side by side, so {by_the_clock:.1f} h by the clock" if by_the_clock < one_by_one else ""
+    return f"Wall-clock time of the {len(runs)} runs: {one_by_one:.1f} h{beside}.\n"
 
 
 def spread(values: Sequence[float], digits: int = 0) -> str:
@@ -201,7 +219,7 @@ def draw(outcomes: dict[str, list[Outcome]], path: Path) -> None:
         row[1].set_xlabel("seconds of a person's hands, demonstrations included", fontsize=8)
         for axis in row:
             axis.set_ylim(-0.03, 1.03)
-            axis.axhline(0.9, color="black", linewidth=0.6, linestyle=":")
+            axis.axhline(THRESHOLDS[0], color="black", linewidth=0.6, linestyle=":")
     figures.save(figure, path, axes[:, 0])
 
 

@@ -5,6 +5,7 @@ A run that was cut off goes on from its last checkpoint, and one made with fewer
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -52,7 +53,7 @@ def make_runs(
     for cores in shares(plan.parallel):
         seats.put(cores)
     running: set[subprocess.Popen[bytes]] = set()
-    stopped = threading.Event()
+    stopped, reading = threading.Event(), threading.Lock()
     source = origin()
 
     def make(job: Job) -> None:
@@ -62,7 +63,10 @@ def make_runs(
         try:
             say(f"{time.strftime('%H:%M:%S')}  {job.name}")
             begun = time.monotonic()
-            record = {"demo_seconds": demo_seconds(job), "jobs": plan.parallel, **source}
+            with reading:  # one at a time: the first that needs a set may have to record it
+                record = {"demo_seconds": demo_seconds(job), "jobs": plan.parallel, **source}
+            if stopped.is_set():
+                return
             if make_run(job, plan, cores, record, running):
                 say(f"{time.strftime('%H:%M:%S')}  {job.name} took {time.monotonic() - begun:.0f} s")
             elif not stopped.is_set():
@@ -151,14 +155,23 @@ def log_file(folder: Path) -> Path:
 
 
 def end_leftover(folder: Path) -> None:
-    """End what a benchmark that was killed left running in this folder."""
+    """End what a benchmark that was killed left running in this folder. Raises OSError where it stays."""
     pid = read_record(folder).get("pid")
-    command = Path(f"/proc/{pid}/cmdline")
-    if pid is None or not command.exists() or f"run.dir={folder}" not in command.read_text():
-        return
-    os.kill(pid, signal.SIGKILL)  # its Ray processes end with it
-    while command.exists():
+    deadline = time.monotonic() + ENDING_S
+    while pid is not None and f"run.dir={folder}" in command_of(pid):
+        if time.monotonic() > deadline:
+            raise OSError(f"Process {pid} still works in {folder} and cannot be killed.")
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)  # its Ray processes end with it
         time.sleep(0.1)
+
+
+def command_of(pid: int) -> str:
+    """How a process was called; empty where it has ended, also of a zombie that its parent does not reap."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 def end(processes: Sequence[subprocess.Popen[bytes]]) -> None:

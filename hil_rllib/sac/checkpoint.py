@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 VERSION = 2  # 1: rings as shards of rows, no runners' state
+CONFIG_FILE = "config.yaml"  # in a run's folder
 STATE_FILE = "hil_state.json"
 RANDOM_FILE = "hil_torch_random.pt"
 RUNNERS_FILE = "hil_runners.pkl"  # lockstep: pickled, as RLlib's own files are
@@ -143,6 +144,12 @@ def write_state(checkpoint: Path, hil: Config, state: dict[str, Any]) -> None:
     sync_folder(checkpoint)
 
 
+def run_folder(checkpoint: Path) -> Path:
+    """The folder of a checkpoint's run: two above it, in a sweep's trial one."""
+    folder = checkpoint.resolve().parent
+    return folder if (folder / CONFIG_FILE).is_file() else folder.parent
+
+
 def newest_checkpoint(run_dir: Path) -> Path | None:
     """That of a run's whole checkpoints which saw most steps or updates; None without one.
 
@@ -154,7 +161,11 @@ def newest_checkpoint(run_dir: Path) -> Path | None:
         return state.get("env_steps", 0), state.get("updates", 0), file.stat().st_mtime
 
     found: list[tuple[Path, dict[str, Any]]] = []
-    for file in run_dir.glob(f"*/checkpoint_*/{STATE_FILE}"):
+    files = [*run_dir.glob(f"checkpoint_*/{STATE_FILE}"), *run_dir.glob(f"*/checkpoint_*/{STATE_FILE}")]
+    for file in files:
+        above = file.parent.parent
+        if above != run_dir and (above / CONFIG_FILE).is_file():
+            continue  # of a trial, and this is the sweep
         try:
             found.append((file, json.loads(file.read_text())))
         except ValueError:
@@ -192,7 +203,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
 
 def replay_folder(checkpoint: Path) -> Path:
     """Where the journals lie: in the folder of the checkpoint's run."""
-    return checkpoint.parent.parent / "replay"
+    return run_folder(checkpoint) / "replay"
 
 
 def bring_journals(folder: Path, checkpoint: Path) -> None:

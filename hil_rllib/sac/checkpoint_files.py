@@ -18,8 +18,7 @@ def find_checkpoint(source: Path) -> Path:
         )
     if (source / STATE_FILE).is_file():
         return source
-    in_sweep = sorted(file.parent for file in source.glob(f"checkpoint_*/{STATE_FILE}"))  # Tune counts up
-    newest = newest_checkpoint(source) or (in_sweep[-1] if in_sweep else None)
+    newest = newest_checkpoint(source)
     if newest is None:
         raise FileNotFoundError(
             f"{source} holds no checkpoint of this project (no checkpoint_*/{STATE_FILE}). Train longer, or "

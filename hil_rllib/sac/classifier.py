@@ -13,7 +13,7 @@ from ray.rllib.core.columns import Columns
 from hil_rllib.collect.classifier_reward import ClassifierSpec, SuccessClassifier
 from hil_rllib.config import Config, ConfigError
 from hil_rllib.data.replay import Fragment
-from hil_rllib.sac.checkpoint import STATE_FILE, newest_checkpoint, read_state
+from hil_rllib.sac.checkpoint import STATE_FILE, newest_checkpoint, read_state, run_folder
 from hil_rllib.sac.checkpoint_files import MODULE_FILE
 
 FRAMES_FILE = "frames.npz"  # in a reward run's folder: features and labels to go on from
@@ -50,7 +50,7 @@ def read_classifier(where: str, consecutive: int = 1) -> ClassifierSpec:
     with (checkpoint / MODULE_FILE).open("rb") as file:  # as RLlib reads it when a run is resumed
         state = {name: np.asarray(value) for name, value in pickle.load(file).items()}
     config = read_state(checkpoint)["config"]
-    frames = checkpoint.parent.parent / FRAMES_FILE
+    frames = run_folder(checkpoint) / FRAMES_FILE
     return ClassifierSpec(
         sizes=head_sizes(config),
         state={name.removeprefix(HEAD): value for name, value in state.items() if name.startswith(HEAD)},

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +16,13 @@ from hil_rllib.strict_yaml import NotEmpty, Range
 
 SECTIONS = ("sweep", "config", "space")
 SEATED = ("none", "scripted")  # devices that many trials can have at once
+
+RECORDINGS = ("record", "dir")  # may be made only then
+# What may name a file or folder, and words in its place.
+PATHS = (
+    ("run", "init_from"), ("encoder", "weights"), ("demos", "source"), ("reward", "classifier"), RECORDINGS,
+)  # fmt: skip
+NO_PATHS = ("bundled", "none", "random", "scripted")
 
 NO_PBT = (
     "population based training copies a good trial's weights into a bad one half-way, but here a "
@@ -35,7 +42,7 @@ class SweepSection:
     search: Literal["random", "optuna"] = "random"
     scheduler: Literal["none", "asha"] = "none"
     parallel: Positive | None = None  # trials at a time; null: as many as the cluster holds
-    cpus: Positive = 1  # of a trial
+    cpus: Positive = 1  # of a trial; with runners.autonomous at least 1 more than those
     gpus: Annotated[float, Range(low=0, high=8)] = 0.0  # of a trial; 0.25 puts four on one GPU
     seed: Annotated[int, Range(low=0)] = 0  # of the search
 
@@ -50,18 +57,43 @@ class Draw:
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked sweep. overrides: of the base, as text, for all trials."""
+    """A checked sweep. overrides: of the base, as text, for all trials; here: where relative paths begin."""
 
     sweep: SweepSection
     base: Path
     overrides: tuple[str, ...]
     space: dict[str, Draw] = field(default_factory=dict)
+    here: Path = Path()
 
-    def config(self, values: dict[str, Any] | None = None, folder: str | None = None) -> Config:
-        """A trial's configuration. values: of the varied keys. Raises ConfigError."""
-        chosen = [as_override(key, value) for key, value in (values or {}).items()]
+    def config(self, values: dict[str, Any], folder: str | None = None) -> Config:
+        """A trial's configuration, with absolute paths. values: of the varied keys. Raises ConfigError."""
+        chosen = [as_override(key, value) for key, value in values.items()]
         place = [f"run.dir={folder}"] if folder else []
-        return load_config(self.base, [*self.overrides, *chosen, *place])
+        return absolute(load_config(self.base, [*self.overrides, *chosen, *place]), self.here)
+
+    def configs(self) -> Iterator[Config]:
+        """Of all points of the grid, and of all values or ends of what is drawn. Raises ConfigError."""
+        grid = {key: draw.values for key, draw in self.space.items() if draw.kind == "grid"}
+        first = {key: draw.values[0] for key, draw in self.space.items()}
+        for combination in itertools.product(*grid.values()):
+            yield self.config(first | dict(zip(grid, combination, strict=True)))
+        for key, draw in self.space.items():
+            for value in draw.values if draw.kind != "grid" else ():
+                # The end of `randint` is not drawn.
+                last = draw.kind == "randint" and value != draw.values[0]
+                yield self.config(first | {key: value - 1 if last else value})
+
+    @property
+    def first(self) -> Config:
+        """One of the trials' configurations, for what all have in common."""
+        return self.config({key: draw.values[0] for key, draw in self.space.items()})
+
+    @property
+    def cpus(self) -> int:
+        """What a trial reserves: one at least for its learner and for each autonomous runner beside it."""
+        varied = self.space.get("runners.autonomous")
+        runners = max(varied.values) if varied else self.first.runners.autonomous
+        return max(self.sweep.cpus, 1 + runners)
 
     @property
     def trials(self) -> int:
@@ -107,9 +139,10 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
     fixed = strict_yaml.flatten(Config, values.get("config", {}), f"{path}: config")
     plan = Plan(
         sweep,
-        path.parent / sweep.base,
+        path.parent.resolve() / sweep.base,
         (*(as_override(key, value) for key, value in fixed.items()), *common),
         read_space(values.get("space"), str(path)),
+        Path.cwd(),
     )
     check(plan, str(path))
     return plan
@@ -151,22 +184,20 @@ def check(plan: Plan, origin: str) -> None:
         raise ConfigError(
             f"{origin}: space: algorithms count differently; make a sweep of each run.algorithm."
         )
-    grid = {key: draw.values for key, draw in plan.space.items() if draw.kind == "grid"}
-    first = {key: draw.values[0] for key, draw in plan.space.items()}
-    for combination in itertools.product(*grid.values()):
-        plan.config(first | dict(zip(grid, combination, strict=True)))
-    for key, draw in plan.space.items():
-        for value in draw.values:
-            # The end of `randint` is not drawn.
-            plan.config(
-                first | {key: value - 1 if draw.kind == "randint" and value != draw.values[0] else value}
-            )
-    for device in plan.config(first).operator.devices:
+    for _ in plan.configs():
+        pass
+    if plan.first.run.algorithm == "reward":
+        raise ConfigError(
+            f"{origin}: run.algorithm 'reward' trains no policy, so there is no greedy success to compare "
+            "trials by. Train each classifier with hil_rllib.train."
+        )
+    for device in plan.first.operator.devices:
         if device not in SEATED:
             raise ConfigError(
                 f"{origin}: operator.device '{device}' is a person's, who cannot help {plan.trials} trials. "
                 "Set config.operator.device to scripted or none."
             )
+    grid = [key for key, draw in plan.space.items() if draw.kind == "grid"]
     drawn = [key for key in plan.space if key not in grid]
     if plan.sweep.search == "optuna" and grid:
         raise ConfigError(
@@ -178,6 +209,19 @@ def check(plan: Plan, origin: str) -> None:
             f"{origin}: sweep.samples {plan.sweep.samples} would make each point of the grid so many times "
             "alike. Vary run.seed instead."
         )
+
+
+def absolute(config: Config, here: Path) -> Config:
+    """The configuration with absolute paths: Tune runs each trial in a folder of its own."""
+    for section, name in PATHS:
+        part = getattr(config, section)
+        value = getattr(part, name)
+        if value is None or value in NO_PATHS:
+            continue
+        path = here / Path(value).expanduser()
+        if path.exists() or (section, name) == RECORDINGS:  # else it is a name on the hub
+            config = replace(config, **{section: replace(part, **{name: str(path)})})
+    return config
 
 
 def as_override(key: str, value: Any) -> str:

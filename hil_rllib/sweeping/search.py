@@ -52,7 +52,7 @@ def scheduler(plan: Plan) -> TrialScheduler:
     """What may stop a trial before its own end."""
     if plan.sweep.scheduler == "none":
         return FIFOScheduler()
-    config = plan.config({key: draw.values[0] for key, draw in plan.space.items()})
+    config = plan.first
     _, most = config.schedule
     return ASHAScheduler(
         time_attr="timesteps_total",  # env steps, or updates
@@ -65,4 +65,4 @@ def scheduler(plan: Plan) -> TrialScheduler:
 
 
 def mode(plan: Plan) -> str:
-    return Objective(plan.sweep.objective, plan.config()).mode
+    return Objective(plan.sweep.objective, plan.first).mode

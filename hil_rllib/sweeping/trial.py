@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,15 @@ import torch
 from ray import tune
 from ray.tune.result import DONE
 
+from hil_rllib.config import Config
 from hil_rllib.progress import RunStopper
-from hil_rllib.sac.checkpoint import STATE_FILE
+from hil_rllib.sac.checkpoint import newest_checkpoint
 from hil_rllib.sweeping.objective import Objective
 from hil_rllib.sweeping.plan import Plan
-from hil_rllib.train import ALGORITHMS, CONFIG_FILE
+from hil_rllib.train import ALGORITHMS, CONFIG_FILE, check_ingredients
 
 OBJECTIVE_FILE = "objective.json"
-PLAN, FOLDER, LIBRARY, SOURCE = "plan", "folder", "library", "source"  # Tune's constant parameters
+PLAN, FOLDER, LIBRARY = "plan", "folder", "library"  # Tune's constant parameters
 
 
 class Trial(tune.Trainable):
@@ -28,30 +30,30 @@ class Trial(tune.Trainable):
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        values = dict(config)
-        plan: Plan = values.pop(PLAN)
-        sweep, library, source = Path(values.pop(FOLDER)), values.pop(LIBRARY), values.pop(SOURCE)
-        folder = sweep / dirname(self.trial_id)
-        run = plan.config(values, str(folder))
+        plan: Plan = config[PLAN]
+        folder = Path(config[FOLDER]) / dirname(self.trial_id)
+        run = plan.config({key: config[key] for key in plan.space}, str(folder))
+        # Tune restores what it has set up; here set-up itself goes on from the newest checkpoint.
+        saved = newest_checkpoint(folder)
+        ready = check_ingredients(without_demos(run), folder, resumed=saved is not None)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG_FILE).write_text(run.to_yaml())
-        rllib = ALGORITHMS[run.run.algorithm].from_config(run)
+        rllib = ALGORITHMS[run.run.algorithm].from_config(replace(ready, demos=run.demos))
         rllib.seated = False
+        # Runners find their own places, and other trials may have all: theirs are in what this one reserved.
+        rllib.env_runners(num_cpus_per_env_runner=0)
         if run.demos.source != "none":
-            if "demos.source" not in values:
-                rllib.input_ = source  # as the driver found it
-            rllib.input_read_method_kwargs = rllib.input_read_method_kwargs | {"library": library}
+            rllib.input_read_method_kwargs = rllib.input_read_method_kwargs | {"library": config[LIBRARY]}
         self.objective = Objective(plan.sweep.objective, run)
-        # Tune restores what it has set up; here set-up itself goes on from the newest checkpoint.
-        saved = sorted(file.parent for file in folder.glob(f"checkpoint_*/{STATE_FILE}"))
-        rllib.resume = bool(saved)
+        rllib.resume = saved is not None
         if saved:
-            rllib.restore_from = str(saved[-1])
-            self.objective.restore(json.loads((saved[-1] / OBJECTIVE_FILE).read_text()))
+            rllib.restore_from = str(saved)
+            if (saved / OBJECTIVE_FILE).is_file():  # not where `train --resume` has gone on with it
+                self.objective.restore(json.loads((saved / OBJECTIVE_FILE).read_text()))
         else:
             shutil.rmtree(folder / "replay", ignore_errors=True)  # of an attempt without a checkpoint
         self.algorithm = rllib.build_algo()
-        torch.set_num_threads(plan.sweep.cpus)
+        torch.set_num_threads(max(1, plan.cpus - run.runners.autonomous))
         self._stopper = RunStopper(run)
 
     def step(self) -> dict[str, Any]:
@@ -61,14 +63,20 @@ class Trial(tune.Trainable):
         return result
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        self.algorithm.save_to_path(checkpoint_dir)
+        # First: the algorithm's part ends with what a whole checkpoint is made of.
         (Path(checkpoint_dir) / OBJECTIVE_FILE).write_text(json.dumps(self.objective.state()))
+        self.algorithm.save_to_path(checkpoint_dir)
 
     def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
         """`setup` has done it."""
 
     def cleanup(self) -> None:
         self.algorithm.stop()
+
+
+def without_demos(run: Config) -> Config:
+    """For `check_ingredients`, which would read the demonstrations anew."""
+    return replace(run, demos=replace(run.demos, source="none"))
 
 
 def dirname(trial_id: str) -> str:

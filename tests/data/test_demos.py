@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import gymnasium
@@ -84,6 +86,30 @@ def test_scripted_demos_are_human_like_repeatable_and_replay_exactly(tmp_path: P
         assert result.end_frame == len(demo) - 1
         assert result.tcp_error_mm_median < 0.01
     env.close()
+
+
+def test_two_who_record_the_same_demos_at_once_get_whole_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads of one process, as the benchmark has them."""
+    both = threading.Barrier(2)
+
+    def record(folder: Path, *_: object, **__: object) -> None:
+        folder.mkdir()
+        (folder / "first").touch()
+        both.wait(10)
+        (folder / "last").touch()
+
+    monkeypatch.setattr(scripted_demos, "record", record)
+    with ThreadPoolExecutor(2) as pool:
+        calls = [
+            pool.submit(scripted_demos.recorded, FIXED, episodes=1, seed=0, cameras=False, cache_dir=tmp_path)
+            for _ in range(2)
+        ]
+        folders = {call.result() for call in calls}
+    assert len(folders) == 1
+    assert sorted(file.name for file in folders.pop().iterdir()) == ["first", "last"]
+    assert len(list((tmp_path / "scripted").iterdir())) == 1  # nothing half done is left
 
 
 def test_scripted_demos_with_cameras_hold_frames_of_the_run(tmp_path: Path):

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tensorboardX import SummaryWriter
 from written import write_run
 
 from hil_rllib import benchmark
@@ -109,3 +114,66 @@ def test_side_by_side_runs_share_the_cores_evenly() -> None:
     assert {len(share) for share in dealt} == {1}
     with pytest.raises(ValueError, match="--jobs must be 1 to"):
         runner.shares(len(cores) + 1)
+
+
+def test_the_report_says_how_long_all_runs_took_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(tmp_path, Job("state-real", "both", 0), [0.5], finished=4600.0, jobs=2)
+    finished(tmp_path, Job("state-real", "none", 0), [0.0], finished=8200.0)  # of both demo sets, not noted
+    assert benchmark.main([str(tmp_path), "--collect"]) == 0
+    table = capsys.readouterr().out
+    line = "Wall-clock time of the 2 runs: 3.0 h; some side by side, so 2.5 h by the clock."
+    assert table.splitlines()[-2:] == [line, ""]
+    assert next(row for row in table.splitlines() if row.startswith("| neither")).split("|")[10] == " 120.0 "
+    with (tmp_path / "report" / "runs.csv").open() as file:
+        assert [(row["jobs"], row["wall_s"]) for row in csv.DictReader(file)] == [
+            ("2", "3600.0"),
+            ("", "7200.0"),
+            ("", "7200.0"),
+        ]
+
+
+def test_a_run_too_short_for_an_evaluation_is_reported_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = Job("state-real", "none", 0)
+    finished(tmp_path, job, [])
+    with SummaryWriter(str(tmp_path / job.name / "trial")) as writer:
+        for tag in ("hil/env_steps", "hil/human_seconds"):
+            writer.add_scalar(f"ray/tune/{tag}", 500, 500, walltime=1040.0)
+    assert benchmark.main([str(tmp_path), "--collect"]) == 0
+    row = next(row for row in capsys.readouterr().out.splitlines() if row.startswith("| neither"))
+    assert [cell.strip() for cell in row.split("|")[3:-1]] == ["never"] * 6 + ["500", "8.3", "none"]
+
+
+def test_demonstrations_are_counted_for_one_run_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two jobs of one seed would record the same set at once."""
+    counting, most = [], []
+
+    def demo_seconds(job: Job) -> float:
+        counting.append(job)
+        most.append(len(counting))
+        time.sleep(0.05)
+        counting.pop()
+        return 1.0
+
+    monkeypatch.setattr(runner, "shares", lambda parallel: [[0]] * parallel)
+    monkeypatch.setattr(runner, "make_run", lambda *_: True)
+    plan = runner.Plan(tmp_path, parallel=2)
+    runner.make_runs(list(jobs(seeds=[0]))[:4], plan, demo_seconds, lambda _: None)
+    assert most == [1] * 4
+
+
+def test_a_run_that_a_killed_benchmark_left_is_ended_though_nobody_reaps_it(tmp_path: Path) -> None:
+    """Where the first process of a container reaps no children, a killed one stays as a zombie."""
+    words = [sys.executable, "-c", "import time; time.sleep(60)", f"run.dir={tmp_path}"]
+    with subprocess.Popen(words) as left:
+        while "run.dir=" not in runner.command_of(left.pid):
+            time.sleep(0.01)
+        runner.write_record(tmp_path, {"pid": left.pid})
+        runner.end_leftover(tmp_path)
+        assert Path(f"/proc/{left.pid}").exists()  # only `wait` reaps it
+        assert left.wait() == -signal.SIGKILL

@@ -82,4 +82,5 @@ def test_plot_draws_what_has_curves_and_says_what_has_not(
     assert "later has no TensorBoard curves yet" in said.err
     assert picture.stat().st_size > 10_000
     assert plot.main([str(tmp_path / "runs"), "--out", str(picture)]) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "exists already. Write over it with --force" in capsys.readouterr().err
+    assert plot.main([str(tmp_path / "runs"), "--out", str(picture), "--force"]) == 0

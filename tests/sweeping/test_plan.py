@@ -42,7 +42,7 @@ def test_the_shipped_sweep_has_eight_trials_of_two_cores() -> None:
     shipped = load_plan(CONFIGS / "panda_sac_sweep.yaml")
     assert shipped.trials == 8
     assert shipped.sweep.cpus == 1
-    assert shipped.config().run.mode == "lockstep"
+    assert shipped.first.run.mode == "lockstep"
 
 
 def test_a_trial_is_the_base_with_what_is_common_and_what_is_varied(plan) -> None:
@@ -93,6 +93,11 @@ def test_draws_are_tunes(plan) -> None:
         ("sweep: {base: BASE, samples: 2}\nspace: {sac.tau: {grid: [0.1]}}", "so many times alike"),
         ("sweep: {base: BASE}\nspace: {run.dir: {grid: [a, b]}}", "a run.dir of its own"),
         ("sweep: {base: BASE}\nspace: {run.algorithm: {grid: [sac, bc]}}", "a sweep of each run.algorithm"),
+        (
+            "sweep: {base: BASE}\nconfig: {run: {algorithm: reward}, env: {image_obs: true}}"
+            "\nspace: {offline.lr: {grid: [1e-3]}}",
+            "no greedy success to compare",
+        ),
         (
             "sweep: {base: BASE}\nconfig: {operator: {device: gamepad}}\nspace: {sac.tau: {grid: [0.1]}}",
             "a person's, who cannot help 1 trials",
