@@ -262,6 +262,9 @@ def train(
             file=sys.stderr,
         )
         return DIVERGED
+    if summary.get("classifier", {}).get("reason"):
+        print(f"error: the classifier cannot be used: {summary['classifier']['reason']}", file=sys.stderr)
+        return signals.status or 1
     return signals.status
 
 
