@@ -17,11 +17,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from hil_rllib import train
 from hil_rllib.config import load_config
-from hil_rllib.models.weights import BUNDLED
 
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ROOT / "tuned_configs" / "panda_sac_smoke.yaml"
 REFERENCE = ROOT / "tuned_configs" / "panda_sac.yaml"
+BUNDLED = ROOT / "hil_rllib" / "models" / "bundled" / "resnet10.safetensors"
 
 
 def command(run_dir: Path, *arguments: str) -> list[str]:
