@@ -67,7 +67,7 @@ class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self.data = mujoco.MjData(self.model)
         site = self.model.site("pinch").id
         self._controller = OpSpaceController(self.model, self.data, site, self.home)
-        self._tcp, self._tcp_mat = self.data.site_xpos[site], self.data.site_xmat[site]
+        self._tcp = self.data.site_xpos[site]
         self._down_quat = self.model.body("target").quat
         self._gripper_id = self.model.actuator("fingers_actuator").id
         self._renderer: CameraRenderer | None = None
@@ -153,11 +153,6 @@ class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     def tcp_pos(self) -> NDArray[np.float64]:
         """(3,) tool centre point [m, world]."""
         return self._tcp.copy()
-
-    @property
-    def tcp_mat(self) -> NDArray[np.float64]:
-        """(3, 3) orientation of the tool centre point: its axes in the world frame, as columns."""
-        return self._tcp_mat.reshape(3, 3).copy()
 
     @property
     def gripper(self) -> float:

@@ -81,7 +81,7 @@ def asset_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """Where compiled scenes are kept; safe to delete."""
+    """Where compiled scenes, scripted demonstrations, replays, features … are kept; safe to delete."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hil_rllib"
 
 

@@ -166,7 +166,7 @@ class SACSection:
 
 @dataclass(frozen=True)
 class OfflineSection:
-    """What `run.algorithm` bc and iql have in common; network sizes are those of `sac` and `encoder`."""
+    """What every `run.algorithm` but sac has in common; network sizes are those of `sac` and `encoder`."""
 
     updates: Positive = 2000  # gradient updates, then the run ends
     batch_size: Positive = 256  # as SAC's
@@ -231,14 +231,14 @@ class RewardSection:
 
 @dataclass(frozen=True)
 class EvaluationSection:
-    every_steps: Positive = 1000  # [env steps; updates where bc or iql learn]
+    every_steps: Positive = 1000  # [env steps; updates with all algorithms but sac]
     episodes: Positive = 20  # greedy
     seed: Count = 10_000  # apart from the run's own, so that training never saw these resets
 
 
 @dataclass(frozen=True)
 class CheckpointSection:
-    every_steps: Positive = 2000  # [env steps; updates where bc or iql learn]; LeRobot
+    every_steps: Positive = 2000  # [env steps; updates with all algorithms but sac]; LeRobot
     keep: Positive = 3
 
 

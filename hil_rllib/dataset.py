@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
         return run(arguments)
-    except (DatasetError, HubUnreachable, ModuleNotFoundError, OSError) as error:
+    except (DatasetError, HubUnreachable, OSError) as error:
         report(error)
         return 2
 

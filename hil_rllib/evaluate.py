@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check(args)
         checkpoint = find_checkpoint(args.source)
         config, clock = read_config(checkpoint)
+        check_sampled(args, config)
         first = config.evaluation.seed if args.seed is None else args.seed
         seeds = range(first, first + (args.episodes or config.evaluation.episodes))
         task = Task(checkpoint, config, args.sampled, args.sheet is not None, args.video)
@@ -112,6 +113,13 @@ def check(args: argparse.Namespace) -> None:
         new_file(args.video, ".mp4")
     if args.sheet is not None:
         new_file(args.sheet, ".png")
+
+
+def check_sampled(args: argparse.Namespace, config: Config) -> None:
+    """Raises UsageError where there is no distribution to draw from."""
+    policy = config.dagger.policy if config.run.algorithm == "dagger" else config.run.algorithm
+    if args.sampled and policy == "act":
+        raise UsageError("--sampled: an ACT policy draws nothing, while learning neither. Leave it out.")
 
 
 def episodes(task: Task, seeds: Sequence[int]) -> Iterator[tuple[EpisodeResult, Strip | None]]:

@@ -26,7 +26,7 @@ MOTIONS, TURNS, GRIPPER = ("x", "y", "z"), ("turn x", "turn y", "turn z"), ("ope
 
 
 @dataclass(frozen=True)
-class Moment:
+class Caption:
     """What is told of one step. who: human, policy, recorded, nobody …; action: as executed, None at a reset.
 
     action: (3,), (4,), (6,) or (7,): motion, turn where there are six, gripper in [0, 2] where there is one.
@@ -44,13 +44,13 @@ class Moment:
 
 
 class Overlay:
-    """Draws `Moment`s; needs no display."""
+    """Draws `Caption`s; needs no display."""
 
     def __init__(self) -> None:
         pygame.font.init()
         self._fonts = {size: pygame.font.Font(None, size) for size in (22, 26, 34)}
 
-    def draw(self, frames: Mapping[str, NDArray[np.uint8]], moment: Moment) -> NDArray[np.uint8]:
+    def draw(self, frames: Mapping[str, NDArray[np.uint8]], caption: Caption) -> NDArray[np.uint8]:
         """frames: camera → (H, W, 3). Returns uint8 (SIDE + PANEL, cameras · (SIDE + GAP) − GAP, 3)."""
         width = len(frames) * (SIDE + GAP) - GAP
         canvas = pygame.Surface((width, SIDE + PANEL))
@@ -60,31 +60,32 @@ class Overlay:
             image = pygame.image.frombuffer(np.ascontiguousarray(frame).tobytes(), frame.shape[1::-1], "RGB")
             canvas.blit(pygame.transform.smoothscale(image, (SIDE, SIDE)), (left, 0))
             self._label(canvas, camera, (left + 10, 8))
-        self._facts(canvas, moment)
-        if moment.action is not None:
-            self._action(canvas, moment, MARGIN + 330)
+        self._facts(canvas, caption)
+        if caption.action is not None:
+            self._action(canvas, caption, MARGIN + 330)
         return np.ascontiguousarray(pygame.surfarray.array3d(canvas).swapaxes(0, 1))
 
-    def _facts(self, canvas: pygame.Surface, moment: Moment) -> None:
+    def _facts(self, canvas: pygame.Surface, caption: Caption) -> None:
         """Left: who acts, where in the run this is, the reward."""
         top = SIDE + 14
-        colour = COLOURS.get(moment.who, OTHERS)
-        name = self._fonts[34].render(moment.who.upper(), True, BACKGROUND)
+        colour = COLOURS.get(caption.who, OTHERS)
+        name = self._fonts[34].render(caption.who.upper(), True, BACKGROUND)
         badge = pygame.Rect(MARGIN, top, name.get_width() + 20, 34)
         pygame.draw.rect(canvas, colour, badge, border_radius=6)
         canvas.blit(name, name.get_rect(center=badge.center))
-        if moment.outcome:
-            self._write(canvas, moment.outcome, (badge.right + 12, top + 8), 26, GOOD if moment.good else BAD)
-        place = f"episode {moment.episode}   step {moment.step}   {moment.step * CONTROL_DT:.1f} s"
+        if caption.outcome:
+            outcome_colour = GOOD if caption.good else BAD
+            self._write(canvas, caption.outcome, (badge.right + 12, top + 8), 26, outcome_colour)
+        place = f"episode {caption.episode}   step {caption.step}   {caption.step * CONTROL_DT:.1f} s"
         self._write(canvas, place, (MARGIN, top + 44), 26, TEXT)
-        reward = f"reward {moment.reward:.2f}   sum {moment.total:.2f}"
+        reward = f"reward {caption.reward:.2f}   sum {caption.total:.2f}"
         self._write(canvas, reward, (MARGIN, top + 68), 26, FAINT)
 
-    def _action(self, canvas: pygame.Surface, moment: Moment, left: int) -> None:
+    def _action(self, canvas: pygame.Surface, caption: Caption, left: int) -> None:
         """Right: a bar per motion from the middle out, and the gripper's command as one of three words."""
-        action = moment.action
+        action = caption.action
         assert action is not None
-        colour = COLOURS.get(moment.who, OTHERS)
+        colour = COLOURS.get(caption.who, OTHERS)
         has_gripper = len(action) in (4, 7)
         width = canvas.get_width() - MARGIN - left
         columns = [MOTIONS] + ([TURNS] if len(action) >= 6 else [])

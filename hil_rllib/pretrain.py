@@ -1,7 +1,8 @@
-"""Train the encoder's bundled weights: draw scenes, train a trunk, measure it, write it with its card.
+"""Train an encoder: draw scenes, train a trunk, measure it, write it with its card.
 
-    python -m hil_rllib.pretrain
-    python -m hil_rllib.pretrain --scenes 2000 --minutes 3 --out my_encoder  # encoder.weights: my_encoder
+    python -m hil_rllib.pretrain  # encoder.weights: my_encoder
+    python -m hil_rllib.pretrain --scenes 2000 --minutes 3 --out quick
+    python -m hil_rllib.pretrain --out hil_rllib/models/bundled  # in place of the one that ships
 
 Ctrl-C ends the training early and keeps the best trunk so far; --resume goes on from there.
 """
@@ -22,6 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: th
 import torch
 
 from envs.scene import cache_dir
+from hil_rllib.console import LiveLine
 from hil_rllib.models.encoder import load_encoder
 from hil_rllib.models.weights import BUNDLED
 from hil_rllib.pretraining.card import Facts, write_card
@@ -30,7 +32,7 @@ from hil_rllib.pretraining.scenes import Scenes, render_scenes
 from hil_rllib.pretraining.trunk import TrunkConfig, TrunkProgress, TrunkTrainer, save_trunk
 
 HELD_OUT_SEED = 1_000_000  # of the scenes that measure; the next is that of those that choose the best trunk
-PLAIN_EVERY_S = 10.0  # [s] between lines where the output is no terminal
+OUT = Path("my_encoder")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -98,7 +100,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=_from_zero, default=0)
     parser.add_argument("--threads", type=positive, help="CPU threads (default: PyTorch's choice)")
-    parser.add_argument("--out", type=Path, default=BUNDLED.parent, help="for weights and card (%(default)s)")
+    parser.add_argument("--out", type=Path, default=OUT, help="for weights and card (%(default)s)")
     cache = cache_dir() / "pretrain"
     parser.add_argument("--cache", type=Path, default=cache, help="for scenes and checkpoint (%(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on from the last run's checkpoint")
@@ -116,24 +118,6 @@ def in_words(progress: TrunkProgress) -> str:
         f"{progress.share:.0%} · step {progress.step} · {progress.seconds / 60:.1f} min · "
         f"loss {progress.loss:.1f} · best on unseen scenes {progress.best_mm:.1f} mm"
     )
-
-
-class LiveLine:
-    """One line that is written over on a terminal; in a log, a line every ten seconds."""
-
-    def __init__(self) -> None:
-        self._live = sys.stdout.isatty()
-        self._shown_at = 0.0
-
-    def show(self, text: str) -> None:
-        if self._live:
-            print(f"\r\033[K{text}", end="", flush=True)
-        elif time.monotonic() - self._shown_at > PLAIN_EVERY_S:
-            self._shown_at = time.monotonic()
-            print(text, flush=True)
-
-    def keep(self, text: str) -> None:
-        print(f"\r\033[K{text}" if self._live else text, flush=True)
 
 
 def _minutes(text: str) -> float:

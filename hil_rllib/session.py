@@ -20,7 +20,7 @@ from hil_rllib.devices import NAMES, TeleopDevice, check_present, device_class, 
 from hil_rllib.devices.controls import help_text
 from hil_rllib.devices.mode import MODES
 from hil_rllib.devices.presenter import ScriptedPresenter
-from hil_rllib.wrappers import LATENCY_MS, TELEOP_ACTION, InputsControlWrapper, PassiveViewerWrapper
+from hil_rllib.wrappers import MOTION_LATENCY_MS, TELEOP_ACTION, InputsControlWrapper, PassiveViewerWrapper
 
 DEFAULT_ID = "hil/PandaPickCube-v0"
 EXPERT: dict[str, Any] = {  # the synthetic human as one who does it all, from the first step on
@@ -173,7 +173,7 @@ class Meter:
         self.steps += 1
         self.human_steps += bool(info[IS_INTERVENTION])
         self.intervals_ms.append(info[STEP_INTERVAL_MS])
-        self.latencies_ms.append(info[LATENCY_MS])
+        self.latencies_ms.append(info[MOTION_LATENCY_MS])
         self._recent.append(info[STEP_INTERVAL_MS])
 
     def line(self, info: dict[str, Any], late: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hil_rllib.overlay import Moment
+from hil_rllib.overlay import Caption
 from hil_rllib.video import EpisodeRecorder
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
@@ -42,7 +42,7 @@ class StripRecorder(EpisodeRecorder):
         assert self.strip is not None, "take() before the first episode"
         return self.strip
 
-    def draw_episode(self, episode: list[tuple[Any, Moment]]) -> None:
+    def draw_episode(self, episode: list[tuple[Any, Caption]]) -> None:
         chosen = np.linspace(0, len(episode) - 1, MOMENTS).round().astype(int)
         images = [np.stack(list(self.frames(episode[i][0]).values())) for i in chosen]
         self.strip = Strip(np.stack(images), episode[-1][1].good)

@@ -146,6 +146,9 @@ def check_ingredients(config: Config, run_dir: Path, resumed: bool = False) -> C
     """
     if config.run.algorithm in ("sac", "dagger"):
         check_operator(config)
+    weights = Path(config.encoder.weights).expanduser()
+    if config.encoder.weights not in ("bundled", "random") and weights.exists():  # not a hub id
+        config = replace(config, encoder=replace(config.encoder, weights=str(weights.resolve())))
     init_from = config.run.init_from
     if init_from is not None and not resumed:
         init_from = str(check_policy(init_from, config))
@@ -259,6 +262,9 @@ def train(
             file=sys.stderr,
         )
         return DIVERGED
+    if summary.get("classifier", {}).get("reason"):
+        print(f"error: the classifier cannot be used: {summary['classifier']['reason']}", file=sys.stderr)
+        return signals.status or 1
     return signals.status
 
 

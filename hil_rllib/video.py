@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hil_rllib.console import UsageError, new_file
 from hil_rllib.contract import CONTROL_DT, IS_INTERVENTION, RERECORD, SUCCESS
-from hil_rllib.overlay import Moment, Overlay
+from hil_rllib.overlay import Caption, Overlay
 from hil_rllib.wrappers import TELEOP_ACTION
 
 logger = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class EpisodeRecorder(gymnasium.Wrapper):
         if not all(hasattr(base, name) for name in ("get_state", "set_state", "render_cameras")):
             raise UsageError(f"Pictures are of environments in `envs`; {type(base).__name__} has no cameras.")
         self._base, self._who = base, who
-        self._pending: list[tuple[Any, Moment]] = []
+        self._pending: list[tuple[Any, Caption]] = []
         self._episode = self._step = 0
         self._total = 0.0
 
@@ -103,7 +103,7 @@ class EpisodeRecorder(gymnasium.Wrapper):
         self._draw()
         observation, info = self.env.reset(seed=seed, options=options)
         self._episode, self._step, self._total = self._episode + 1, 0, 0.0
-        self._note(observation, Moment(self._who, self._episode, 0))
+        self._note(observation, Caption(self._who, self._episode, 0))
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
@@ -112,7 +112,7 @@ class EpisodeRecorder(gymnasium.Wrapper):
         outcome = ""
         if terminated or truncated:
             outcome = "again" if info.get(RERECORD) else "solved" if info.get(SUCCESS) else "not solved"
-        moment = Moment(
+        caption = Caption(
             "human" if info.get(IS_INTERVENTION) else self._who,
             self._episode,
             self._step,
@@ -122,7 +122,7 @@ class EpisodeRecorder(gymnasium.Wrapper):
             outcome,
             good=bool(info.get(SUCCESS)),
         )
-        self._note(observation, moment)
+        self._note(observation, caption)
         return observation, reward, terminated, truncated, info
 
     def close(self) -> None:
@@ -132,7 +132,7 @@ class EpisodeRecorder(gymnasium.Wrapper):
         finally:
             super().close()
 
-    def draw_episode(self, episode: list[tuple[Any, Moment]]) -> None:
+    def draw_episode(self, episode: list[tuple[Any, Caption]]) -> None:
         """Called once per episode with what was seen at each step, for `frames`, and what is told of it."""
         raise NotImplementedError
 
@@ -144,9 +144,9 @@ class EpisodeRecorder(gymnasium.Wrapper):
         drawn: Mapping[str, NDArray[np.uint8]] = self._base.render_cameras()
         return drawn
 
-    def _note(self, observation: Any, moment: Moment) -> None:
+    def _note(self, observation: Any, caption: Caption) -> None:
         pixels = observation.get("pixels") if isinstance(observation, Mapping) else None
-        self._pending.append((self._base.get_state() if pixels is None else pixels, moment))
+        self._pending.append((self._base.get_state() if pixels is None else pixels, caption))
 
     def _draw(self) -> None:
         """Frames of the episode that lies behind; the simulator is left where it is."""
@@ -172,9 +172,9 @@ class VideoRecorder(EpisodeRecorder):
         finally:
             self.writer.close()
 
-    def draw_episode(self, episode: list[tuple[Any, Moment]]) -> None:
-        for seen, moment in episode:
-            image = self._overlay.draw(self.frames(seen), moment)
+    def draw_episode(self, episode: list[tuple[Any, Caption]]) -> None:
+        for seen, caption in episode:
+            image = self._overlay.draw(self.frames(seen), caption)
             self.writer.add(image)
         for _ in range(HOLD_LAST):
             self.writer.add(image)

@@ -46,7 +46,8 @@ __all__ = [
 TELEOP_ACTION = "teleop_action"  # the action that was executed, whoever gave it; LeRobot's name
 ACTION_INTERVENTION = "action_intervention"  # the same, gym-hil's older name
 NEXT_SUCCESS = "next.success"  # whether the task is solved now, by the env's word or the person's
-LATENCY_MS = "command_latency_ms"  # from reading the device until the arm has moved (and the viewer shows it)
+# From reading the device until the arm has moved (and the viewer shows it).
+MOTION_LATENCY_MS = "command_latency_ms"
 
 
 class InputsControlWrapper(gymnasium.Wrapper):
@@ -151,7 +152,7 @@ class InputsControlWrapper(gymnasium.Wrapper):
         observation, reward, terminated, truncated, info = self.env.step(executed)
         if HELD_COMMANDS in info:
             executed = self.idle_action()
-        info[LATENCY_MS] = 1000.0 * (self._timer.moved_at - read_at)
+        info[MOTION_LATENCY_MS] = 1000.0 * (self._timer.moved_at - read_at)
         info[IS_INTERVENTION] = command is not None
         info[TELEOP_ACTION] = info[ACTION_INTERVENTION] = np.array(executed, np.float32)
         info[NEXT_SUCCESS] = bool(info.get(SUCCESS, False))

@@ -10,6 +10,7 @@ import torch
 
 from hil_rllib import pretrain
 from hil_rllib.models.encoder import load_encoder
+from hil_rllib.models.weights import BUNDLED
 from hil_rllib.pretraining import trunk
 from hil_rllib.pretraining.jitter import jitter
 from hil_rllib.pretraining.positions import errors_mm, position_loss, with_difference
@@ -129,8 +130,14 @@ def test_command_line_learns_and_writes_loadable_weights_with_a_card(
     assert load_encoder(str(tmp_path)).encode(scenes.frames[0]).shape == (2, 512, 4, 4)
     card = (tmp_path / "README.md").read_text()
     assert "--scenes 8" in card
+    assert f"`encoder.weights: {tmp_path}`" in card
     assert "| both | cube − TCP |" in card
     assert "Wrote" in capsys.readouterr().out
+
+
+def test_the_bundled_encoder_is_written_only_when_asked_for() -> None:
+    assert pretrain.parse([]).out != BUNDLED.parent
+    assert pretrain.parse(["--out", str(BUNDLED.parent)]).out == BUNDLED.parent
 
 
 def test_a_zero_count_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shlex
 import subprocess
 import tomllib
 from pathlib import Path
@@ -74,10 +75,15 @@ def test_every_file_named_in_the_readme_exists() -> None:
 
 
 def test_every_override_in_the_readme_is_accepted() -> None:
-    lines = re.findall(r"-m hil_rllib\.train (\S+\.yaml)(.*)", README)
+    lines = re.findall(r"-m hil_rllib\.train (\S+\.yaml)(.*)", README.replace("\\\n", ""))
     assert lines
+    folders = []
     for config, rest in lines:
-        load_config(ROOT / config, [word for word in rest.split() if not word.startswith("--")])
+        words = shlex.split(rest)
+        loaded = load_config(ROOT / config, [word for word in words if not word.startswith("--")])
+        folders += [loaded.run.dir] * ("--resume" not in words)
+    assert len(set(folders)) == len(folders), "a folder takes one run"
+    assert "runs/panda_sac" not in folders, "that of `make train`"
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

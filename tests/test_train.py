@@ -21,6 +21,7 @@ from hil_rllib.config import load_config
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ROOT / "tuned_configs" / "panda_sac_smoke.yaml"
 REFERENCE = ROOT / "tuned_configs" / "panda_sac.yaml"
+BUNDLED = ROOT / "hil_rllib" / "models" / "bundled" / "resnet10.safetensors"
 
 
 def command(run_dir: Path, *arguments: str) -> list[str]:
@@ -200,6 +201,22 @@ def test_names_of_features_that_rename_nothing(refused):
 def test_missing_encoder_weights(refused, tmp_path):
     error = refused(REFERENCE, "demos.source=scripted", f"encoder.weights={tmp_path / 'none.safetensors'}")
     assert "bundled, random" in error
+
+
+def test_encoder_weights_are_found_from_any_working_directory(tmp_path, monkeypatch):
+    """A trial's process has another one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    shutil.copy(BUNDLED, tmp_path / "mine")
+    overrides = ["demos.source=none", "sac.bc_start_updates=0", "sac.demo_fraction=0", "sac.bc_weight=0"]
+    for given, needed in (
+        ("mine", str(tmp_path / "mine")),
+        (f"mine/{BUNDLED.name}", str(tmp_path / "mine" / BUNDLED.name)),
+        ("bundled", "bundled"),
+    ):
+        config = load_config(SMOKE, [*overrides, "sac.gripper_margin_weight=0", f"encoder.weights={given}"])
+        ready = train.check_ingredients(config, tmp_path / "run")
+        assert ready.encoder.weights == needed
 
 
 def test_a_device_that_is_not_there_yet(refused):

@@ -10,7 +10,7 @@ from puppet import SUCCESS, Puppet, move
 
 from hil_rllib.console import UsageError
 from hil_rllib.factory import make_env
-from hil_rllib.overlay import COLOURS, OTHERS, SIDE, Moment, Overlay
+from hil_rllib.overlay import COLOURS, OTHERS, SIDE, Caption, Overlay
 from hil_rllib.video import HOLD_LAST, VideoRecorder, VideoWriter
 
 BADGE = (SIDE + 20, 18)  # row, column within the badge that names who acts
@@ -54,7 +54,7 @@ def test_a_film_shows_the_very_frames_of_each_step_and_who_acted(tmp_path, monke
 
     plain = Overlay()
     for image, frames in zip(drawn, live, strict=False):
-        expected = plain.draw(frames, Moment("policy", 1, 0))[:SIDE]
+        expected = plain.draw(frames, Caption("policy", 1, 0))[:SIDE]
         np.testing.assert_array_equal(image[:SIDE], expected)
     assert not np.array_equal(drawn[0][:SIDE], drawn[3][:SIDE])
     acting = [tuple(image[BADGE]) for image in drawn[:4]]
@@ -87,7 +87,7 @@ def test_bars_grow_with_the_action_to_the_side_it_points_to(size):
     def draw(x):
         action = np.zeros(size, np.float32)
         action[0] = x
-        return Overlay().draw(black, Moment("human", 1, 1, action))
+        return Overlay().draw(black, Caption("human", 1, 1, action))
 
     row, everything = SIDE + 20, slice(340, None)
     assert lit(draw(0.0), row, everything) == 0
@@ -102,7 +102,7 @@ def test_bars_grow_with_the_action_to_the_side_it_points_to(size):
 
 def test_somebody_else_is_grey():
     black = {"front": np.zeros((8, 8, 3), np.uint8)}
-    assert tuple(Overlay().draw(black, Moment("recorded", 1, 1))[BADGE]) == OTHERS
+    assert tuple(Overlay().draw(black, Caption("recorded", 1, 1))[BADGE]) == OTHERS
 
 
 @pytest.mark.parametrize(

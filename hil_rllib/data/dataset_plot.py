@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from hil_rllib import contract
 from hil_rllib.data.demo import Recording
@@ -18,10 +20,7 @@ AXES = ("x", "y", "z")
 def plot(recordings: Sequence[Recording], path: Path, title: str) -> None:
     """Writes a PNG: per episode the TCP's way, the motion commanded, the gripper, and reward and penalty.
 
-    Steps with a person's action are shaded. Needs matplotlib.
-
-    Raises:
-        ModuleNotFoundError: matplotlib is not installed; the message says how to get it.
+    Steps with a person's action are shaded.
     """
     figure, axes = _panels(len(recordings))
     figure.suptitle(title)
@@ -38,13 +37,6 @@ def plot(recordings: Sequence[Recording], path: Path, title: str) -> None:
 
 
 def _panels(rows: int) -> tuple[Any, Any]:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{error.msg}: plots are drawn with it. Install it with `pip install matplotlib`."
-        ) from error
     figure = Figure(figsize=(WIDTH_IN, 1.0 + ROW_IN * rows), layout="constrained")
     FigureCanvasAgg(figure)  # no window, whatever the user's settings
     return figure, figure.subplots(rows, 4, squeeze=False)

@@ -30,17 +30,10 @@ configs:
 """
 
 
-def push(
-    folder: Path,
-    repo_id: str,
-    *,
-    private: bool = False,
-    revision: str | None = None,
-    message: str | None = None,
-) -> str:
+def push(folder: Path, repo_id: str, *, private: bool = False) -> str:
     """Uploads the dataset in `folder` and returns its address. Creates the repository if needed.
 
-    revision: a branch, created if needed; None: the default one. The token is that of `hf auth login` or of
+    The token is that of `hf auth login` or of
     HF_TOKEN. The format's version becomes a tag, which LeRobot looks for. A card is added where the folder
     has no README.md.
 
@@ -58,27 +51,23 @@ def push(
     version = dataset.info.version
     try:
         api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
-        if revision is not None:
-            api.create_branch(repo_id, repo_type="dataset", branch=revision, exist_ok=True)
         if not (folder / "README.md").exists():
             api.upload_file(
                 path_or_fileobj=card(dataset).encode(),
                 path_in_repo="README.md",
                 repo_id=repo_id,
                 repo_type="dataset",
-                revision=revision,
             )
         commit = api.upload_folder(
             repo_id=repo_id,
             repo_type="dataset",
             folder_path=folder,
-            revision=revision,
-            commit_message=message or f"{len(dataset)} episodes, LeRobot {version}",
+            commit_message=f"{len(dataset)} episodes, LeRobot {version}",
             ignore_patterns=["**/.*.tmp", ".*.tmp"],  # of a recording that still runs, or was killed
         )
         with suppress(RevisionNotFoundError):
             api.delete_tag(repo_id, tag=version, repo_type="dataset")
-        api.create_tag(repo_id, tag=version, revision=revision, repo_type="dataset", exist_ok=True)
+        api.create_tag(repo_id, tag=version, repo_type="dataset", exist_ok=True)
     except (HfHubHTTPError, LocalTokenNotFoundError) as error:
         raise DatasetError(
             repo_id,

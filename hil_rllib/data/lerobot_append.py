@@ -78,9 +78,6 @@ def read_contents(root: Path, first: int | None = None) -> Contents:
     contents.stats = dataset_stats.merge(stats) if stats else {}
     for part, (chunk_index, file_index) in last.items():
         contents.next_place[part] = following(chunk_index, file_index, info.chunks_size)
-    for leftover in root.rglob(".*.tmp"):  # of a killed recording
-        leftover.unlink()
-    logger.info("Continuing the dataset in %s after %d episodes.", root, contents.episodes)
     return contents
 
 

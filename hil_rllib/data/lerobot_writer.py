@@ -16,6 +16,7 @@ A dataset that exists is continued, whoever made it, if its features, rate and t
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ from hil_rllib.data import video
 from hil_rllib.data.dataset_stats import column_stats, image_stats, merge
 from hil_rllib.data.lerobot_append import Contents, Place, check_continues, conform, following, read_contents
 from hil_rllib.data.video import Frames
+
+logger = logging.getLogger(__name__)
 
 
 class LeRobotWriter:
@@ -70,6 +73,9 @@ class LeRobotWriter:
         if (self.root / "meta" / "info.json").exists():
             self._contents = read_contents(self.root)
             check_continues(self._contents, self.root, self.features, fps, task)
+            for leftover in self.root.rglob(".*.tmp"):  # of a killed recording
+                leftover.unlink()
+            logger.info("Continuing the dataset in %s after %d episodes.", root, self.episodes)
         else:
             info = schema.info(self.features, fps, robot_type)
             self._contents = Contents(json.loads(json.dumps(info)), tasks={0: task})

@@ -9,6 +9,7 @@
 `input_read_method_kwargs` are the keyword arguments of `demos.load_demos`, which is the read method here.
 RLlib then builds `algo.offline_data`. An algorithm that mixes demonstrations with its own experience takes
 `algo.offline_data.episodes()` once. RLlib's offline algorithms (BC, MARWIL, CQL, IQL) call `sample()`.
+That, and `_Sampler` behind it, are for algorithms outside this project: its own draw from rings.
 
 RLlib's default class streams rows through Ray Data, which costs seconds a pass for a set of this size.
 Here the episodes stay in memory, and minibatches are drawn in this process.

@@ -25,7 +25,6 @@ class GamepadDevice(PadDevice):
     """Left stick x and y, right stick z, triggers the gripper; RB takes over while held.
 
     controller_config  a JSON file of maps (`gamepad_maps`) in place of those that ship with the package
-    controller_name    the map to use, whatever the operating system calls the controller
     dead_zone          of the sticks [-]
     """
 
@@ -33,16 +32,11 @@ class GamepadDevice(PadDevice):
         self,
         *,
         controller_config: str | Path | None = None,
-        controller_name: str | None = None,
         dead_zone: float = DEAD_ZONE,
     ) -> None:
         super().__init__(dead_zone)
         self._own = load_maps(controller_config) if controller_config is not None else None
         self._path = Path(controller_config) if controller_config is not None else SHIPPED
-        maps = self._own if self._own is not None else shipped_maps()
-        if controller_name is not None and not any(m.is_called(controller_name) for m in maps.values()):
-            raise ValueError(f"{self._path} has no map {controller_name!r}. It has {', '.join(maps)}.")
-        self._name = controller_name
         self._joystick: SdlJoystick | None = None
         self._map: ControllerMap | None = None
         self._warned: set[str] = set()
@@ -85,9 +79,8 @@ class GamepadDevice(PadDevice):
         Numbers differ between systems, and the shipped ones are Linux's: elsewhere SDL comes first.
         """
         maps = self._own if self._own is not None else shipped_maps()
-        name = self._name or found.name
-        called = [m for m in maps.values() if m.is_called(name)]
-        if called and (self._own is not None or self._name is not None):
+        called = [m for m in maps.values() if m.is_called(found.name)]
+        if called and self._own is not None:
             return next((m for m in called if m.is_made_for(found.shape)), called[0])
         made_for = [m for m in called if m.is_made_for(found.shape)] if sys.platform == "linux" else []
         if made_for:
@@ -97,10 +90,10 @@ class GamepadDevice(PadDevice):
         fallback = next((m for m in called if not m.lacking(found.shape)), maps.get("default"))
         if fallback is None:
             raise ValueError(
-                f"{self._path} has no map for {name!r} and no 'default'. It has {', '.join(maps)}."
+                f"{self._path} has no map for {found.name!r} and no 'default'. It has {', '.join(maps)}."
             )
-        if name not in self._warned:
-            self._warned.add(name)
+        if found.name not in self._warned:
+            self._warned.add(found.name)
             logger.warning(
                 "%s has no map for %r with %d axes, %d buttons, %d hats: %r is used. If the controls are "
                 "wrong, make a map: %s.",

@@ -31,7 +31,8 @@ def find_weights(name: str, hub_timeout_s: float = 15.0) -> Path:
         if not BUNDLED.is_file():
             raise FileNotFoundError(
                 f"The bundled weights {BUNDLED} are missing from this installation. "
-                "Make them with `python -m hil_rllib.pretrain`, or set encoder.weights to random."
+                f"Make them with `python -m hil_rllib.pretrain --out {BUNDLED.parent}`, or set "
+                "encoder.weights to random."
             )
         return BUNDLED
     path = Path(name).expanduser()

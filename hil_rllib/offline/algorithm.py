@@ -37,6 +37,7 @@ class OfflineRun(UnderTune, MARWIL):
     config: HILBCConfig | HILIQLConfig
     evaluator: Any = None  # handle of the Ray actor
     updates: int
+    over = False  # whether the run that it goes on from had come to its end
 
     def setup(self, config: AlgorithmConfig) -> None:
         torch.manual_seed(self.config.hil.run.seed)
@@ -76,6 +77,9 @@ class OfflineRun(UnderTune, MARWIL):
 
     def training_step(self) -> None:
         """Updates up to the next report, which falls on every evaluation, checkpoint and the end."""
+        if self.over:  # this report ends it again
+            self._log()
+            return
         while True:
             super().training_step()
             self.updates += 1
@@ -150,6 +154,9 @@ class OfflineRun(UnderTune, MARWIL):
         self.updates = self._saved_at = state["updates"]
         self.offline_data.rng.bit_generator.state = state["sampler"]
         self.evaluations = Evaluations(**state["evaluations"])
+        stop, passed = self.hil.stop, self.evaluations.passed_in_row
+        solved = stop.success is not None and passed >= stop.evaluations_in_row
+        self.over = solved or self.updates >= self.hil.schedule[1]
         self._clock = (time.monotonic(), self.updates)
         restore_random(Path(path))
 

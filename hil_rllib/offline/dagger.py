@@ -93,7 +93,7 @@ class Rounds(OfflineRun):
 
     def training_step(self) -> None:
         """Episodes with the person, or updates, up to the next report."""
-        if self._learns:
+        if self._learns or self.over:
             self._collect(hold_back=True)  # the last steps of those asked for
             self.offline_data.indexed()
             self.prepare_policy()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from hil_rllib.models.weights import BUNDLED
 from hil_rllib.pretraining.probe import NEAR, Errors
 from hil_rllib.pretraining.scenes import CUBE_AREA, TCP_AREA, Scenes
 from hil_rllib.pretraining.trunk import TrunkConfig
@@ -15,7 +16,7 @@ TEMPLATE = """\
 # ResNet10, trained in the Panda pick-cube scene
 
 `resnet10.safetensors`: the 36 tensors of `lerobot/resnet10` in half precision, {parameters:,} parameters.
-It is what `encoder.weights: bundled` loads. No image and no weight from elsewhere went into it.
+It is what `encoder.weights: {name}` loads. No image and no weight from elsewhere went into it.
 
 ## How it was made
 ```
@@ -41,7 +42,7 @@ axes: median of the absolute error. "Near": the TCP within {near:g} m of the cub
 The same heads on a random trunk (`encoder.weights: random`):
 
 {random}
-{notes}"""
+"""
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,16 @@ class Facts:
     train: Scenes
     held_out: Scenes
     probe_steps: int
-    notes: str = ""
 
 
 def write_card(path: Path, facts: Facts, trained: Errors, random: Errors) -> None:
-    """Write the card as Markdown."""
+    """Write the card as Markdown, beside the weights."""
+    bundled = path.parent.resolve() == BUNDLED.parent
     (cube_x, cube_y), (tcp_x, tcp_y, tcp_z) = CUBE_AREA.T, TCP_AREA.T
     path.write_text(
         TEMPLATE.format(
             parameters=4_905_792,
+            name="bundled" if bundled else path.parent,
             command=facts.command.strip(),
             train=f"{len(facts.train):,}",
             full=facts.train.full.mean(),
@@ -87,7 +89,6 @@ def write_card(path: Path, facts: Facts, trained: Errors, random: Errors) -> Non
             near=NEAR,
             trained=trained.table(),
             random=random.table(),
-            notes=facts.notes,
         )
     )
 

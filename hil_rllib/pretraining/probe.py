@@ -39,9 +39,6 @@ class Errors:
                 lines.append(f"| {view} | {target} | {' | '.join(f'{figure:.1f}' for figure in figures)} |")
         return "\n".join(lines)
 
-    def median_mm(self, view: str = "both", target: int = 2) -> float:
-        return float(np.median(np.linalg.norm(self.by_view[view][:, target], axis=-1)))
-
 
 def probe(
     trunk: ResNet10, train: Scenes, held_out: Scenes, steps: int = 2000, seed: int = 0, device: str = "cpu"

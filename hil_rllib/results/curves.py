@@ -32,15 +32,11 @@ class NoCurvesError(ValueError):
 
 @dataclass(frozen=True)
 class Series:
-    """One scalar's reports, (N,). steps: env steps, updates where no robot acts; wall: Unix time [s]."""
+    """One scalar's reports, (N,). steps: env steps, updates unless sac learns; wall: Unix time [s]."""
 
     steps: Numbers
     values: Numbers
     wall: Numbers
-
-    def at(self, steps: Numbers) -> Numbers:
-        """Values at other steps, linear between reports, constant outside."""
-        return np.interp(steps, self.steps, self.values)
 
 
 @dataclass(frozen=True)

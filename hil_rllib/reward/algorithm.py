@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,15 @@ from hil_rllib.offline.algorithm import OfflineRun
 from hil_rllib.reward.config import HILRewardConfig
 from hil_rllib.reward.data import Part
 from hil_rllib.reward.report import draw_curve, draw_mistakes
-from hil_rllib.sac.classifier import FRAMES_FILE
+from hil_rllib.sac.checkpoint import read_state
+from hil_rllib.sac.classifier import CLASSIFIER, FRAMES_FILE, THRESHOLD
+
+logger = logging.getLogger(__name__)
 
 CURVE_FILE, MISTAKES_FILE, TEST_FILE = "precision_recall.png", "mistakes.png", "held_out_frames.json"
 KEPT = 1000  # frames of training, and as many of calibration, that a refit goes on from: 65 MB
 ROWS = 512  # frames judged at once
+NEVER = 2.0  # the threshold of weights that have none: nothing is called success
 
 
 class HILReward(OfflineRun, BC):
@@ -33,11 +38,16 @@ class HILReward(OfflineRun, BC):
 
     def begin(self) -> None:
         """There is no policy to prepare, and nobody to act."""
-        self._result: dict[str, float] = {}
+        self._result: dict[str, Any] = {}  # of the last evaluation
         self._folder = Path(self.hil.run.dir)
 
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
-        """With the frames that a refit goes on from, beside the checkpoints."""
+        """With the frames that a refit goes on from, beside the checkpoints.
+
+        Runners take its calibration and threshold, so these are made for the weights that it holds.
+        """
+        if self._result.get("at_updates") != self.updates:
+            self.evaluate_greedily()
         file = self._folder / FRAMES_FILE
         if not file.exists():
             unfinished = file.with_suffix(".partial.npz")
@@ -56,15 +66,21 @@ class HILReward(OfflineRun, BC):
         logits = self.logits(calibration)
         scale, shift = fit_scale_and_shift(logits, calibration.labels)
         probabilities = sigmoid(scale * logits + shift)
-        threshold = choose_threshold(probabilities, calibration.labels, self.hil.reward.precision)
-        head.set_calibration(scale, shift, threshold)
-
         tested = sigmoid(scale * self.logits(test) + shift)
+        try:
+            threshold = choose_threshold(probabilities, calibration.labels, self.hil.reward.precision)
+        except ValueError as error:  # later weights may reach it
+            logger.warning("No classifier after %d updates yet. %s", self.updates, error)
+            head.set_calibration(scale, shift, NEVER)
+            self._result = {THRESHOLD: None, "reason": str(error), "at_updates": self.updates}
+            draw_curve(self._folder / CURVE_FILE, tested, test.labels, NEVER)
+            return
+        head.set_calibration(scale, shift, threshold)
         result = scores(tested >= threshold, test.labels)
         on_calibration = scores(probabilities >= threshold, calibration.labels)
         self._result = {
             **asdict(result),  # on the test's episodes
-            "threshold": threshold,
+            THRESHOLD: threshold,
             "calibration_f1": on_calibration.f1,
             "calibration_precision": on_calibration.precision,
             "at_updates": self.updates,
@@ -87,10 +103,18 @@ class HILReward(OfflineRun, BC):
             found.append(head({c: maps.to(head.shift.device) for c, maps in rows.items()}).cpu())
         return torch.cat(found).double().numpy()
 
-    def _log(self) -> None:
-        super()._log()
-        for name, value in self._result.items():
-            self.metrics.log_value(("classifier", name), value, window=1)
+    def step(self) -> dict[str, Any]:
+        result = super().step()
+        if self._result:
+            result[CLASSIFIER] = dict(self._result)
+        return result
+
+    def state_of_run(self) -> dict[str, Any]:
+        return super().state_of_run() | {CLASSIFIER: self._result}
+
+    def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
+        super().restore_from_path(path, *args, **kwargs)
+        self._result = read_state(Path(path)).get(CLASSIFIER, {})
 
     def transitions(self) -> int:
         return len(self.offline_data.train)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from hil_rllib.contract import CONTROL_DT, IS_INTERVENTION
-from hil_rllib.data.replay import Nested
+from hil_rllib.data.replay import Nested, stacked
 
 EVERY_S = 1.0  # [s] between looks at all of them
 RISE = 0.02  # of value that counts as getting on; ours, where success is worth 1
@@ -71,9 +71,9 @@ class Attention:
     def _look(self) -> list[dict[str, Any]]:
         names = sorted(self._robots)
         robots = [self._robots[name] for name in names]
-        stacked = _stack([robot.observation for robot in robots])
+        observations = stacked([robot.observation for robot in robots])
         rows: list[dict[str, Any]] = []
-        for name, robot, value, disagreement in zip(names, robots, *self._judge(stacked), strict=True):
+        for name, robot, value, disagreement in zip(names, robots, *self._judge(observations), strict=True):
             if value > robot.best + RISE:
                 robot.best, robot.best_step = float(value), robot.step
             stuck_s = (robot.step - robot.best_step) * CONTROL_DT
@@ -95,11 +95,3 @@ class Attention:
 
 def _finite(value: np.float32) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def _stack(observations: list[Nested]) -> Nested:
-    """One observation of several of the same layout."""
-    first, *_ = observations
-    if isinstance(first, dict):
-        return {name: _stack([observation[name] for observation in observations]) for name in first}
-    return np.stack(observations)

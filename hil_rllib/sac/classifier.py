@@ -17,6 +17,7 @@ from hil_rllib.sac.checkpoint import STATE_FILE, newest_checkpoint, read_state, 
 from hil_rllib.sac.checkpoint_files import MODULE_FILE
 
 FRAMES_FILE = "frames.npz"  # in a reward run's folder: features and labels to go on from
+CLASSIFIER, THRESHOLD = "classifier", "threshold"  # in a reward run's results and checkpoints: how it does
 HEAD = "head."  # where the classifier's module has its tensors
 
 
@@ -33,14 +34,17 @@ def find_classifier(where: str) -> Path:
             "tuned_configs/panda_reward.yaml; then name its run.dir."
         )
     try:
-        config = read_state(checkpoint)["config"]
+        state = read_state(checkpoint)
     except ValueError as error:
         raise ConfigError(f"reward.classifier: {error}") from None
-    kind = config["run"].get("algorithm", "sac")
+    kind = state["config"]["run"].get("algorithm", "sac")
     if kind != "reward":
         raise ConfigError(f"reward.classifier: {checkpoint} is of a run of '{kind}', not of 'reward'.")
     if not (checkpoint / MODULE_FILE).is_file():
         raise ConfigError(f"reward.classifier: {checkpoint} is not whole, {MODULE_FILE} is missing.")
+    result = state.get(CLASSIFIER, {})  # earlier versions wrote none; theirs have a threshold
+    if result.get(THRESHOLD, 0.5) is None:
+        raise ConfigError(f"reward.classifier: {checkpoint} has no threshold. {result['reason']}")
     return checkpoint
 
 

@@ -42,10 +42,11 @@ def test_pushed_dataset_opens_by_name_and_revision(hub: Hub, tmp_path: Path) -> 
     (folder / "data" / ".file-001.parquet.tmp").write_bytes(b"half a file")
     push(folder, NAME, private=True)
     assert hub.private == {NAME}
-    push(recorded(folder, 2), NAME, revision="two")
+    once = hub.refs[NAME]["main"]
+    push(recorded(folder, 2), NAME)
 
-    first = open_dataset(NAME, cache_dir=tmp_path / "cache")
-    both = open_dataset(NAME, cache_dir=tmp_path / "cache", revision="two")
+    first = open_dataset(NAME, cache_dir=tmp_path / "cache", revision=once)
+    both = open_dataset(NAME, cache_dir=tmp_path / "cache")
     assert (len(first), len(both)) == (1, 2)
     for there, here in zip(both.read(frames=True), open_dataset(str(folder)).read(frames=True), strict=True):
         np.testing.assert_array_equal(there.column("action"), here.column("action"))
@@ -53,7 +54,7 @@ def test_pushed_dataset_opens_by_name_and_revision(hub: Hub, tmp_path: Path) -> 
     files = hub.commits[hub.refs[NAME]["main"]]
     assert b"LeRobot" in files["README.md"]
     assert not [path for path in files if path.endswith(".tmp")]
-    assert hub.refs[NAME]["v3.0"] == hub.refs[NAME]["two"]  # LeRobot loads the tag of its version
+    assert hub.refs[NAME]["v3.0"] == hub.refs[NAME]["main"] != once  # LeRobot loads the tag of its version
     with pytest.raises(DatasetError, match="has no revision 'three'"):
         open_dataset(NAME, cache_dir=tmp_path / "cache", revision="three")
 

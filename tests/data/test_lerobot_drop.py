@@ -52,6 +52,20 @@ def test_what_was_dropped_leaves_no_trace_and_recording_goes_on(tmp_path: Path) 
         assert (taken_back / "meta" / name).read_text() == (straight / "meta" / name).read_text()
 
 
+def test_counting_leaves_a_recording_under_way_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record(tmp_path, 1)
+    unfinished = tmp_path / "data" / ".file-001.parquet.tmp"
+    unfinished.touch()
+    with caplog.at_level("INFO"):
+        assert count_episodes(tmp_path) == 1
+    assert unfinished.exists()
+    assert not caplog.records
+    record(tmp_path, 2)  # whoever records has the folder to themselves
+    assert not unfinished.exists()
+
+
 def test_without_any_left_it_is_gone(tmp_path: Path) -> None:
     root = tmp_path / "set"
     assert (count_episodes(root), drop_episodes(root, 0)) == (0, 0)

@@ -152,6 +152,8 @@ def test_evaluate_measures_what_the_run_measured(learned, capsys):
     measured = json.loads(capsys.readouterr().out)
     rewards = [episode["reward"] for episode in measured["episodes"]]  # dense: they tell weights apart
     assert np.mean(rewards) == pytest.approx(results[-1]["evaluation"]["reward"])
+    assert evaluate.main([config.run.dir, "--sampled"]) == 2
+    assert "an ACT policy draws nothing" in capsys.readouterr().err
 
 
 def test_a_person_takes_over_while_it_acts_and_its_plans_are_void(learned, capsys, monkeypatch):

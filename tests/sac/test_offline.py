@@ -141,6 +141,16 @@ def test_a_resumed_run_ends_with_the_same_policy(cloned):
     resumed.stop()
 
 
+def test_a_finished_run_that_is_resumed_ends_as_it_did(cloned):
+    config, path, policy, results, _ = cloned
+    resumed = build_offline(config, HILBCConfig, restore_from=path)
+    result = resumed.train()
+    assert result["hil"]["updates"] == 60
+    assert result["evaluation"] == results[-1]["evaluation"]
+    assert not changed(policy, parameters(resumed._policy))
+    resumed.stop()
+
+
 def test_iql_runs_on_rllibs_own_losses(cluster, configure):
     config = configure(*BC, "run.algorithm=iql", "offline.updates=20", "evaluation.every_steps=20")
     algorithm = build_offline(config, HILIQLConfig)

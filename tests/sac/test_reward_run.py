@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from hil_rllib.collect.classifier_reward import ClassifierRewardWrapper, Success
 from hil_rllib.config import ConfigError
 from hil_rllib.contract import CAMERAS, CLASSIFIED, SUCCESS
 from hil_rllib.data.replay import Fragment
+from hil_rllib.models.calibration import choose_threshold
+from hil_rllib.reward import algorithm as reward_algorithm
 from hil_rllib.reward.algorithm import CURVE_FILE, MISTAKES_FILE, TEST_FILE
 from hil_rllib.reward.config import HILRewardConfig
 from hil_rllib.reward.frames import load_labelled
@@ -41,7 +44,8 @@ def labelled(cache, tmp_path_factory):
     """A dataset of the synthetic human's, both kinds of episode in it."""
     out = tmp_path_factory.mktemp("labelled") / "set"
     arguments = ["--label", "--device", "scripted", "--headless", "--quality", "fast", "--episodes", "8"]
-    assert record.main([str(out), *arguments, "--episode-steps", "60"]) == 0
+    arguments += ["--seed", "8", "--episode-steps", "60"]  # six with success, two without
+    assert record.main([str(out), *arguments]) == 0
     return out
 
 
@@ -73,15 +77,39 @@ def test_a_run_reports_what_it_does_on_episodes_it_never_saw(trained):
         assert (Path(config.run.dir) / name).read_bytes()[:4] == b"\x89PNG"
 
 
-def test_a_resumed_run_has_the_same_classifier(trained):
-    config, path, _ = trained
+def test_a_resumed_run_has_the_same_classifier_and_a_finished_one_ends_as_it_did(trained):
+    config, path, results = trained
     rllib = HILRewardConfig.from_config(config)
     rllib.restore_from = str(path)
     resumed = rllib.build_algo()
     assert resumed.updates == 40
     for name, value in read_classifier(str(path)).state.items():
         assert torch.equal(resumed._policy.head.state_dict()[name], torch.from_numpy(value))
+    again = resumed.train()
+    assert again["hil"]["updates"] == 40
+    assert again["classifier"] == results[1]["classifier"]
     resumed.stop()
+
+
+def test_weights_without_a_threshold_are_kept_but_reward_nobody(trained, tmp_path, monkeypatch):
+    """The run goes on: later weights may reach the precision."""
+    config = trained[0]
+    config = replace(config, run=replace(config.run, dir=str(tmp_path)))
+    unreachable = functools.partial(choose_threshold, precision=2)
+    monkeypatch.setattr(reward_algorithm, "choose_threshold", lambda p, labels, _: unreachable(p, labels))
+    algorithm = HILRewardConfig.from_config(config).build_algo()
+    first, second = (algorithm.train() for _ in range(2))
+    assert (first["hil"]["updates"], second["hil"]["updates"]) == (20, 40)
+    assert second["classifier"]["threshold"] is None
+    unfit = algorithm.save_to_path(tmp_path / "trial" / "checkpoint_000000")
+    with pytest.raises(ConfigError, match=r"has no threshold\. No threshold reaches precision 2 .*; at best"):
+        find_classifier(unfit)
+    monkeypatch.undo()
+    algorithm.train()
+    assert algorithm.updates == 60  # no evaluation was due
+    assert find_classifier(algorithm.save_to_path(tmp_path / "trial" / "checkpoint_000001"))
+    assert 0 < algorithm._policy.head.threshold < 1
+    algorithm.stop()
 
 
 def test_what_travels_to_the_runners_judges_as_the_run_did(trained, labelled):
