@@ -80,7 +80,8 @@ class Rounds(OfflineRun):
             bring_journals(self.experience.folder, Path(restore_from))
         elif not self.config.resume:
             self.experience.check_new()
-        if self.experience.recover(exact=False):
+        seen = read_state(Path(restore_from))["journals"] if restore_from else None
+        if self.experience.recover(seen, exact=False):
             self._continue()
         else:
             self.experience.clear()
