@@ -205,18 +205,25 @@ def bring_journals(folder: Path, checkpoint: Path) -> None:
 
 
 def _restore_rings_of_v1(algorithm: HILSAC, checkpoint: Path, state: dict[str, Any]) -> None:
-    """Rewrite the rings' shards as journals; from then on the run is one of this version."""
+    """Rewrite the rings' shards as journals; from then on the run is one of this version.
+
+    Once only: journals that are complete hold, in async mode, what came after too.
+    """
     folder, experience = replay_folder(checkpoint), algorithm.experience
     folder = folder if folder.is_dir() else Path(state["replay"])
+    if experience.recover(exact=algorithm.lockstep):
+        return
     experience.clear()
     for part in replay_v1.fragments(folder, "demo", state["rings"]["demo"], algorithm.demo.capacity):
         experience.add_demo(part)
-    experience.begin()
     note = {name: state["statistics"][name] for name in ("human_steps", "episodes")}
     online = list(replay_v1.fragments(folder, "online", state["rings"]["online"], algorithm.online.capacity))
     experience.env_steps = state["env_steps"] - sum(map(len, online))
     for part in online:
         experience.add(part, note, kind="online")
+    experience.cursor()  # waits until all is safe on disk
+    experience.begin()
+    experience.cursor()
     logger.warning("%s is of version 1: its rings were rewritten, new episodes begin.", checkpoint)
 
 
