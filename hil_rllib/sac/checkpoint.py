@@ -27,8 +27,9 @@ from hil_rllib.collect.snapshot import runner_state, set_runner_state
 from hil_rllib.collect.statistics import Evaluations, Statistics
 from hil_rllib.config import Config
 from hil_rllib.data import replay_v1
-from hil_rllib.data.experience import Experience
-from hil_rllib.data.journal import sync_folder
+from hil_rllib.data.experience import REMEDY, Experience
+from hil_rllib.data.journal import Journal, sync_folder
+from hil_rllib.data.journal_format import check_header
 
 if TYPE_CHECKING:
     from hil_rllib.sac.algorithm import HILSAC
@@ -193,6 +194,18 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
 def replay_folder(checkpoint: Path) -> Path:
     """Where the journals lie: in the folder of the checkpoint's run."""
     return checkpoint.parent.parent / "replay"
+
+
+def check_journals(folder: Path, checkpoint: Path | None) -> None:
+    """Raises ValueError where a run cannot go on from here, as far as versions and names of files tell."""
+    for file in folder.glob("*.journal"):
+        check_header(file)
+    for name, at in (read_state(checkpoint).get("journals", {}) if checkpoint else {}).items():
+        if at["records"] and not Journal(folder, name).segments():
+            raise ValueError(
+                f"{folder}: the checkpoint saw {at['records']} records of the {name} ring, none are there. "
+                f"{REMEDY}"
+            )
 
 
 def bring_journals(folder: Path, checkpoint: Path) -> None:
