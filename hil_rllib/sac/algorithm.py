@@ -12,7 +12,7 @@ import numpy as np
 import ray
 import torch
 from numpy.typing import NDArray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.sac import SAC
 from ray.rllib.core import DEFAULT_MODULE_ID
@@ -184,6 +184,9 @@ class HILSAC(UnderTune, SAC):
                 except RayActorError:
                     logger.warning("An evaluation was lost with its process; making it again.")
                     self._evaluate_when_due(now=True)
+                    return
+                except RayTaskError as error:  # the env raised
+                    self.evaluations.failed(error)
                     return
                 # What it starts from, before the first step, is reported but does not end a run.
                 target = self.hil.stop.success if self._evaluated_at else None

@@ -64,6 +64,7 @@ def save_run(algorithm: HILSAC, checkpoint: Path) -> None:
         "evaluations": vars(algorithm.evaluations),
         "env_steps": algorithm.env_steps,
         "recorded": recorded,
+        "skips": algorithm.skips.get_state(),
         **{name: getattr(algorithm, name) for name in COUNTERS},
     }
     write_state(checkpoint, algorithm.hil, state)
@@ -86,6 +87,7 @@ def restore_run(algorithm: HILSAC, checkpoint: Path) -> None:
     algorithm.mix.rng.bit_generator.state = state["sampler"]
     algorithm.stats.set_state(state["statistics"])
     algorithm.evaluations = Evaluations(**state["evaluations"])
+    algorithm.skips.set_state(state.get("skips", {}))
     for name in COUNTERS:
         if name in state:
             setattr(algorithm, name, state[name])
