@@ -14,6 +14,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import RayError
 
 from envs.gl import HeadlessGLError, require_headless_gl
 from hil_rllib.algorithms import ALGORITHMS
@@ -291,6 +292,8 @@ def said_of(error: BaseException) -> str:
     """What an error of a trial says, as it was raised there: in Ray's own is a traceback."""
     while isinstance(cause := getattr(error, "cause", None), BaseException):
         error = cause
+    if isinstance(error, RayError):  # of a trial that could not begin: its traceback is all that is known
+        return str(error).strip().rpartition("\n")[2]
     plain = isinstance(error, (*INPUT_ERRORS, RunnerError)) and str(error)
     return str(error) if plain else f"{type(error).__name__}: {error}."
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hil_rllib import train
@@ -262,6 +262,8 @@ def test_an_error_in_the_trial_is_told_without_its_traceback():
     for raised, said in ((ValueError("what is wrong"), "what is wrong"), (KeyError("x"), "KeyError: 'x'.")):
         told = RayTaskError("train", "Traceback (most recent call last): …", raised).as_instanceof_cause()
         assert train.said_of(RayTaskError("train", "Traceback", told)) == said
+    in_setup = RayError("The actor died … its creation task\n  File …\nValueError: what is wrong")
+    assert train.said_of(in_setup) == "ValueError: what is wrong"
 
 
 def test_nothing_to_resume(refused, tmp_path):
