@@ -14,6 +14,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import RayError
 
 from envs.gl import HeadlessGLError, require_headless_gl
 from hil_rllib.algorithms import ALGORITHMS
@@ -33,7 +34,7 @@ from hil_rllib.processes import HOOK, return_memory_regularly
 from hil_rllib.progress import ProgressLine, RunStopper
 from hil_rllib.reward_sources import local_sources
 from hil_rllib.run_lock import RunInUseError, RunLock
-from hil_rllib.sac.checkpoint import newest_checkpoint
+from hil_rllib.sac.checkpoint import check_journals, newest_checkpoint
 from hil_rllib.sac.classifier import find_classifier
 from hil_rllib.sac.config import build_env, demo_options, device_options
 from hil_rllib.sac.init_from import check_policy
@@ -117,13 +118,15 @@ def checkpoint_to_resume(run_dir: Path, config: Config) -> Path | None:
     checkpoint = newest_checkpoint(run_dir)
     if checkpoint is None and not list((run_dir / "replay").glob("*.journal")):
         raise ConfigError(f"--resume: {run_dir} has no checkpoint yet. Remove the folder and begin again.")
+    check_journals(run_dir / "replay", checkpoint)
     return checkpoint
 
 
 def config_differences(old: Config, new: Config) -> list[str]:
     """Keys that must not change between a checkpoint and what goes on from it, and did.
 
-    A run of people's steps cannot go on in lockstep: it would cut off those since the checkpoint.
+    A run of people's steps cannot go on in lockstep: it would cut off those since the checkpoint. The seed is
+    that of frozen random encoders too, whose features the replay holds.
     """
     free = {"run", "evaluation", "checkpoint", "stop", "operator", "runners", "record"}
     before, after = old.to_dict(), new.to_dict()
@@ -131,9 +134,11 @@ def config_differences(old: Config, new: Config) -> list[str]:
     to_lockstep = old.run.mode == "async" and new.run.mode == "lockstep"
     fixed = [f"run.algorithm was {was!r}, now {now!r}"] * (was != now)
     fixed += ["run.mode was 'async', now 'lockstep'"] * to_lockstep
+    fixed += [f"run.seed was {old.run.seed}, now {new.run.seed}"] * (old.run.seed != new.run.seed)
     return fixed + [
         f"{section}.{key} was {before[section][key]!r}, now {after[section][key]!r}"
-        for section in before.keys() - free
+        for section in before
+        if section not in free
         for key in before[section]
         if before[section][key] != after[section][key]
     ]
@@ -166,8 +171,12 @@ def check_ingredients(config: Config, run_dir: Path, resumed: bool = False) -> C
     if config.run.algorithm == "reward":
         config = local_sources(config)
     source = config.demos.source
+    longest = 0
     if source != "none" and config.run.algorithm != "reward":
-        source = str(load_demos(source, **demo_options(config)).source)
+        demos = load_demos(source, **demo_options(config))
+        source, longest = str(demos.source), max(map(len, demos.demos), default=0)
+    if config.run.algorithm == "sac":
+        check_rings(config, longest)
     folder = config.record.dir
     return replace(
         config,
@@ -176,6 +185,25 @@ def check_ingredients(config: Config, run_dir: Path, resumed: bool = False) -> C
         reward=replace(config.reward, classifier=classifier),
         record=replace(config.record, dir=folder and str(Path(folder).resolve())),
     )
+
+
+def check_rings(config: Config, longest: int) -> None:
+    """Raises ConfigError where a ring cannot hold what comes at once.
+
+    longest: steps of the longest demonstration, 0 without any.
+    """
+    fragment = config.runners.fragment
+    arrives = {"online": (fragment, "a fragment"), "demo": (fragment, "a fragment")}
+    if longest > fragment:
+        arrives["demo"] = longest, "a demonstration"
+    for name, (steps, what) in arrives.items():
+        capacity = getattr(config.sac, f"{name}_capacity")
+        if capacity <= steps:
+            raise ConfigError(
+                f"sac.{name}_capacity {capacity} is too small: {what} of {steps} steps has "
+                f"{steps + 1} observations. Set it to {steps + 1} or more; its default is "
+                f"{getattr(Config().sac, f'{name}_capacity')}."
+            )
 
 
 def check_operator(config: Config) -> None:
@@ -242,9 +270,7 @@ def train(
     if refusal(result.error) is not None:
         return ended_early(result.error, run_dir, progress.curves)
     if result.error is not None:
-        cause = getattr(result.error, "cause", None)  # as raised in the trial's process
-        said = cause if isinstance(cause, RunnerError) else result.error
-        print(f"error: training failed: {said}", file=sys.stderr)
+        report(f"training failed: {said_of(result.error)} The traceback: {run_dir / session / 'error.txt'}")
         return 1
     summary = summarise(result.metrics, config, time.monotonic() - started)
     if recorded := recorded_episodes(config):
@@ -266,6 +292,16 @@ def train(
         print(f"error: the classifier cannot be used: {summary['classifier']['reason']}", file=sys.stderr)
         return signals.status or 1
     return signals.status
+
+
+def said_of(error: BaseException) -> str:
+    """What an error of a trial says, as it was raised there: in Ray's own is a traceback."""
+    while isinstance(cause := getattr(error, "cause", None), BaseException):
+        error = cause
+    if isinstance(error, RayError):  # of a trial that could not begin: its traceback is all that is known
+        return str(error).strip().rpartition("\n")[2]
+    plain = isinstance(error, (*INPUT_ERRORS, RunnerError)) and str(error)
+    return str(error) if plain else f"{type(error).__name__}: {error}."
 
 
 def start_ray(config: Config) -> None:

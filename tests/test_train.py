@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ray.exceptions import RayError, RayTaskError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hil_rllib import train
 from hil_rllib.config import load_config
+from hil_rllib.data.journal_format import FILE_HEADER, FILE_MAGIC
 
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ROOT / "tuned_configs" / "panda_sac_smoke.yaml"
@@ -238,6 +240,49 @@ def test_what_people_did_is_not_cut_off_by_resuming_in_lockstep():
     assert train.config_differences(lockstep, people) == []
 
 
+def test_what_must_not_change_is_told_in_the_configs_order_the_seed_too():
+    other = load_config(SMOKE, ["run.seed=7", "sac.tau=0.1", "env.max_episode_steps=7", "stop.env_steps=777"])
+    told = [
+        difference.partition(" was ")[0] for difference in train.config_differences(load_config(SMOKE), other)
+    ]
+    assert told == ["run.seed", "env.max_episode_steps", "sac.tau"]
+
+
+def test_a_run_of_a_later_release_or_without_its_journals_is_refused(refused, tmp_path):
+    run_dir = tmp_path / "run"
+    checkpoint, journal = (
+        run_dir / "trial" / "checkpoint_000000",
+        run_dir / "replay" / "online-000000000000.journal",
+    )
+    for folder in (checkpoint, journal.parent):
+        folder.mkdir(parents=True)
+    (run_dir / "config.yaml").write_text(f"base: {SMOKE}\n")
+    state = {"version": 99, "env_steps": 1, "journals": {"online": {"records": 3, "needed": 0}}}
+    (checkpoint / "hil_state.json").write_text(json.dumps(state))
+    assert "version 99, this program reads 1 and 2" in refused(SMOKE, "--resume")
+    (checkpoint / "hil_state.json").write_text(json.dumps(state | {"version": 2}))
+    assert "saw 3 records of the online ring, none are there. Copy all" in refused(SMOKE, "--resume")
+    journal.write_bytes(FILE_HEADER.pack(FILE_MAGIC, 99))
+    assert "version 99, this program reads 1" in refused(SMOKE, "--resume")
+    journal.write_bytes(b"PK and so on")
+    assert "is no journal" in refused(SMOKE, "--resume")
+
+
+def test_a_ring_too_small_for_what_comes_at_once(refused):
+    error = refused(SMOKE, "sac.batch_size=8", "sac.demo_capacity=8", "runners.fragment=3")
+    assert "sac.demo_capacity 8 is too small: a demonstration of" in error
+    error = refused(SMOKE, "sac.batch_size=8", "sac.online_capacity=8", "runners.fragment=8")
+    assert "sac.online_capacity 8 is too small: a fragment of 8 steps has 9 observations" in error
+
+
+def test_an_error_in_the_trial_is_told_without_its_traceback():
+    for raised, said in ((ValueError("what is wrong"), "what is wrong"), (KeyError("x"), "KeyError: 'x'.")):
+        told = RayTaskError("train", "Traceback (most recent call last): …", raised).as_instanceof_cause()
+        assert train.said_of(RayTaskError("train", "Traceback", told)) == said
+    in_setup = RayError("The actor died … its creation task\n  File …\nValueError: what is wrong")
+    assert train.said_of(in_setup) == "ValueError: what is wrong"
+
+
 def test_nothing_to_resume(refused, tmp_path):
     assert "holds no run" in refused(SMOKE, "--resume")
     (tmp_path / "run").mkdir(exist_ok=True)
@@ -250,6 +295,7 @@ def test_the_checkpoint_with_most_steps_is_resumed_whatever_session_wrote_it(tmp
     checkpoints = {"trial/checkpoint_000004": 400, "trial_2/checkpoint_000000": 500}
     for name, steps in (checkpoints | {"trial_2/checkpoint_000001": 600}).items():
         (tmp_path / name).mkdir(parents=True)
-        (tmp_path / name / "hil_state.json").write_text(json.dumps({"env_steps": steps}))
+        state = {"version": 2, "env_steps": steps}
+        (tmp_path / name / "hil_state.json").write_text(json.dumps(state))
     config = load_config(SMOKE)
     assert train.checkpoint_to_resume(tmp_path, config) == tmp_path / "trial_2" / "checkpoint_000001"

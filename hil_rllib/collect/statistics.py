@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,11 @@ from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from hil_rllib.collect.pacing import INPUT_LATENCY_MS, LATENCY_MS, MISSED_DEADLINE, STEP_INTERVAL_MS
 from hil_rllib.contract import CLASSIFIED, CONTROL_DT, HELD_COMMANDS, IS_INTERVENTION, RERECORD, SUCCESS
 
+logger = logging.getLogger(__name__)
+
 TOTALS = ("human_steps", "episodes", "held_commands", "missed_deadlines")
 WINDOW = 20  # episodes that a moving rate looks back on
+FAILURES = 3  # evaluations in a row that may not be made; then the run ends
 
 
 @dataclass
@@ -148,17 +152,19 @@ class Statistics:
             **self.totals(),
             "running": {episode: asdict(running) for episode, running in self._running.items()},
             "recent": [[success, asdict(running)] for success, running in self._recent],
+            "classified": list(self._classified),
             "staleness": list(self._staleness),
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from `get_state`; one of version 1 has only the totals."""
-        for window in (self._recent, self._staleness):
+        """Continue from `get_state`; one of version 1 has only the totals, others may lack a window."""
+        for window in (self._recent, self._staleness, self._classified):
             window.clear()
         self.set_totals({name: state[name] for name in TOTALS if name in state})
         self._running = {episode: _Running(**counts) for episode, counts in state.get("running", {}).items()}
         self._recent.extend((success, _Running(**counts)) for success, counts in state.get("recent", ()))
         self._staleness.extend(state.get("staleness", ()))
+        self._classified.extend((by, own) for by, own in state.get("classified", ()))
 
 
 @dataclass
@@ -168,9 +174,11 @@ class Evaluations:
     passed_in_row: int = 0
     latest: dict[str, float] = field(default_factory=dict)  # `evaluation/…`, repeated until the next
     clock: str = "env_steps"
+    failed_in_row: int = 0
 
     def add(self, results: Sequence[Any], at: int, target: float | None) -> None:
         """Take in one evaluation. results: `EpisodeResult`s; at: by the clock; target: stop.success."""
+        self.failed_in_row = 0
         success = float(np.mean([r.success for r in results]))
         reached = target is not None and success >= target
         self.passed_in_row = self.passed_in_row + 1 if reached else 0
@@ -183,3 +191,11 @@ class Evaluations:
             f"at_{self.clock}": at,  # whose weights these are
             "passed_in_row": self.passed_in_row,
         }
+
+    def failed(self, error: Exception) -> None:
+        """Take note of one that an error ended, which is raised where it is one too many in a row."""
+        self.failed_in_row += 1
+        if self.failed_in_row >= FAILURES:
+            raise error
+        last = str(error).strip().rpartition("\n")[2]  # before it is the traceback
+        logger.warning("No evaluation; the next one is made when it is due. It ended by %s", last)

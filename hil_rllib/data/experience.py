@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hil_rllib.data.journal import Journal
+from hil_rllib.data.journal import Journal, Missing
 from hil_rllib.data.journal_format import Damage, Record
 from hil_rllib.data.replay import Fragment, Ring, flat, nested_map, unflattened
 
@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 # journal. withdraw: an episode's end was none. begin: the demonstrations are complete.
 Kind = Literal["add", "hold", "keep", "drop", "withdraw", "online", "demo", "begin"]
 ENDS = 1000  # episodes whose end can be withdrawn; it is asked for in the next episode
+REMEDY = (  # where files are gone
+    "Copy all of the run's replay folder there, or begin another run with its policy, by run.init_from."
+)
 OWNER_WAIT_S = (
     20.0  # [s] for the process that had the journals to end: a killed driver's outlives it a little
 )
@@ -217,8 +220,9 @@ class Experience:
 
         exact: as they were at `cursor`, the rest is cut off. Otherwise everything on disk, each fragment
         once; of an episode that was held back and never ended all that is there counts as kept. What is
-        damaged is left out and reported. Returns whether there is something to go on from: the
-        demonstrations, complete, or a cursor.
+        damaged is left out and reported; so are records that are missing, unless `exact`. Returns whether
+        there is something to go on from: the demonstrations, complete, or a cursor.
+        Raises ValueError where files are of another version, or not all there that the cursor saw.
         """
         self.claim()
         self._close_journals()
@@ -253,15 +257,19 @@ class Experience:
         for name, take in takers.items():
             at = cursor[name] if cursor else {"needed": 0, "records": 0}
             start = at["needed"] if cursor and exact else 0
-            damages = self._tracks[name].journal.recover(
-                take, start=start, stop=at["records"] if exact else None
-            )
-            _report(damages)
-            if exact and cursor and self._tracks[name].journal.records < at["records"]:
+            journal = self._tracks[name].journal
+            stop = at["records"] if exact else None
+            wrong = journal.recover(take, start=start, stop=stop, needed=at["needed"])
+            for what in wrong:
+                logger.warning("%s", what)
+            torn = bool(wrong) and isinstance(wrong[-1], Damage) and wrong[-1].torn
+            if journal.records < at["records"] and (exact or not torn):
                 raise ValueError(
                     f"{self.folder}: the checkpoint saw {at['records']} records of the {name} ring, "
-                    f"{self._tracks[name].journal.records} are there. Resume from an older checkpoint."
+                    f"{journal.records} are there. {REMEDY}"
                 )
+            if exact and any(isinstance(what, Missing) for what in wrong):
+                raise ValueError(f"{self.folder}: records of the {name} ring are missing. {REMEDY}")
         for stretch in missing:
             self.add_demo(stretch)
         for episode_id in list(self._held):
@@ -307,8 +315,3 @@ def _copied(fragment: Fragment) -> Fragment:
     """A fragment that does not keep the file it was read from open."""
     obs, steps = nested_map(np.array, fragment.obs), nested_map(np.array, fragment.steps)
     return Fragment(fragment.episode_id, fragment.first_step, obs, steps)
-
-
-def _report(damages: list[Damage]) -> None:
-    for damage in damages:
-        logger.warning("%s", damage)

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 
-from hil_rllib.data.journal_format import Damage, Record, encoded, file_header, scan
+from hil_rllib.data.journal_format import Damage, Record, check_header, encoded, file_header, scan
 from hil_rllib.disk import DiskError, reason
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,19 @@ class _Waiting:
     pieces: list[bytes | memoryview]
     size: int  # [bytes]
     since: float  # [s] by the monotonic clock
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Records that should be there and are in no file: `first` … `stop` - 1."""
+
+    journal: Path
+    first: int
+    stop: int
+
+    def __str__(self) -> str:
+        count, last = self.stop - self.first, self.stop - 1
+        return f"{self.journal}: {count} records are missing, {self.first} to {last}: a file of it is gone"
 
 
 class Journal:
@@ -61,42 +74,56 @@ class Journal:
 
     def segments(self) -> list[tuple[int, Path]]:
         """(number of the first record, file), oldest first."""
-        files = self.folder.glob(f"{self.name}-*.journal")
+        files = self.folder.glob(f"{self.name}-{'[0-9]' * 12}.journal")
         return sorted((int(file.stem.rpartition("-")[2]), file) for file in files)
 
     # -- reading -----------------------------------------------------------------------------------
 
     def recover(
-        self, take: Callable[[Record], None], *, start: int = 0, stop: int | None = None
-    ) -> list[Damage]:
+        self,
+        take: Callable[[Record], None],
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        needed: int | None = None,
+    ) -> list[Damage | Missing]:
         """Hand over every whole record from number `start` on, cut the rest off, and go on after the last.
 
-        stop: the number of the first record to cut off; None cuts only what is torn. Returns the damage.
+        stop: the number of the first record to cut off; None cuts only what is torn. needed: the first record
+        that has to be there, `start` unless given. Returns what is damaged or missing.
         Raises ValueError where a file is of another version.
         """
-        damages: list[Damage] = []
-        segments, last = self.segments(), 0
-        for i, (first, file) in enumerate(segments):
-            if stop is not None and first >= stop:
+        for _, file in self.segments():
+            check_header(file)  # of all, before anything is cut
+        if stop is not None:
+            for _, file in (entry for entry in self.segments() if entry[0] >= stop):
                 file.unlink()
-                continue
+        wrong: list[Damage | Missing] = []
+        segments, last = self.segments(), 0
+        expected, hurt = start if needed is None else needed, False
+        for i, (first, file) in enumerate(segments):
             last = max(last, first)
             if i + 1 < len(segments) and segments[i + 1][0] <= start:
                 continue
-            sound = 0
+            sound, cut = 0, i + 1 == len(segments)  # within others a tail stays, and is reported again
             for part in scan(file):
                 if isinstance(part, Damage):
-                    damages.append(part)
-                elif stop is not None and part.number >= stop:
+                    wrong.append(part)
+                    hurt = True
+                    continue
+                if stop is not None and part.number >= stop:
+                    cut = True
                     break
-                else:
-                    sound, last = part.end, part.number + 1
-                    if part.number >= start:
-                        take(part)
-            if sound < file.stat().st_size:
+                if part.number > expected and not hurt:  # otherwise the damage is what is missing
+                    wrong.append(Missing(self.folder / self.name, expected, part.number))
+                expected, hurt = max(expected, part.number + 1), False
+                sound, last = part.end, part.number + 1
+                if part.number >= start:
+                    take(part)
+            if cut and (sound < file.stat().st_size or not sound):
                 _truncate(file, sound)
         self.records = self.safe = last
-        return damages
+        return wrong
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -232,7 +259,7 @@ class Journal:
             self._file = file.open("ab", buffering=0)
         else:
             file = self.folder / f"{self.name}-{number:012d}.journal"
-            self._file = file.open("wb", buffering=0)
+            self._file, self._sound_bytes = file.open("wb", buffering=0), 0
             self._file.write(file_header())
             sync_folder(self.folder)
         self._sound_bytes = self._file.tell()

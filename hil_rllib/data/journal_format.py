@@ -85,20 +85,14 @@ def scan(file: Path) -> Iterator[Record | Damage]:
 
     Raises ValueError where the file is no journal or of a version that this program does not read.
     """
+    check_header(file)
     size = file.stat().st_size
-    if size < FILE_HEADER.size:
+    if size < FILE_HEADER.size:  # a crash or a full disk came before the first record
         yield Damage(file, 0, size, torn=True)
         return
     with file.open("rb") as stream:
         content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)  # lives as long as views of it
-    magic, version = FILE_HEADER.unpack_from(content)
-    if magic != FILE_MAGIC:
-        raise ValueError(f"{file} is no journal: it begins with {magic!r}, not {FILE_MAGIC!r}.")
-    if version != VERSION:
-        raise ValueError(
-            f"{file} has version {version}, this program reads {VERSION}. Use the release that wrote it."
-        )
-    at = FILE_HEADER.size
+    at = FILE_HEADER.size if any(content[: FILE_HEADER.size]) else 0  # 0: its header is damage too
     while at < size:
         record = _record_at(content, at)
         if record is not None:
@@ -108,6 +102,24 @@ def scan(file: Path) -> Iterator[Record | Damage]:
         follows = _next_record(content, at + 1)
         yield Damage(file, at, size if follows is None else follows, torn=follows is None)
         at = size if follows is None else follows
+
+
+def check_header(file: Path) -> None:
+    """Raises ValueError where the file is no journal or of a version that this program does not read.
+
+    One whose header never reached the disk, cut off or zeros, is a journal.
+    """
+    with file.open("rb") as stream:
+        header = stream.read(FILE_HEADER.size)
+    if len(header) < FILE_HEADER.size or not any(header):
+        return
+    magic, version = FILE_HEADER.unpack(header)
+    if magic != FILE_MAGIC:
+        raise ValueError(f"{file} is no journal: it begins with {magic!r}, not {FILE_MAGIC!r}.")
+    if version != VERSION:
+        raise ValueError(
+            f"{file} has version {version}, this program reads {VERSION}. Use the release that wrote it."
+        )
 
 
 def _record_at(content: mmap.mmap, at: int) -> Record | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import ray
 import torch
+from ray.exceptions import RayTaskError
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.bc import BC
 from ray.rllib.algorithms.iql import IQL
@@ -112,7 +113,11 @@ class OfflineRun(UnderTune, MARWIL):
 
     def evaluate_greedily(self) -> None:
         """Run the greedy episodes of `evaluation` with the averaged weights."""
-        results = ray.get(self.evaluator.run.remote(self._policy.acting_state()))
+        try:
+            results = ray.get(self.evaluator.run.remote(self._policy.acting_state()))
+        except RayTaskError as error:  # the env raised
+            self.evaluations.failed(error)
+            return
         self.evaluations.add(results, self.updates, self.hil.stop.success)
 
     def step(self) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Rounds(OfflineRun):
     """An offline run that goes on in rounds. Where it is follows from its counts of updates and episodes."""
 
     config: RoundsConfig
-    rounds: list[dict[str, float]]
+    rounds: list[dict[str, Any]]
 
     def setup(self, config: AlgorithmConfig) -> None:
         super().setup(config)
@@ -80,7 +80,8 @@ class Rounds(OfflineRun):
             bring_journals(self.experience.folder, Path(restore_from))
         elif not self.config.resume:
             self.experience.check_new()
-        if self.experience.recover(exact=False):
+        seen = read_state(Path(restore_from))["journals"] if restore_from else None
+        if self.experience.recover(seen, exact=False):
             self._continue()
         else:
             self.experience.clear()
@@ -146,7 +147,7 @@ class Rounds(OfflineRun):
         super().evaluate_greedily()
         finished = {
             "round": len(self.rounds),
-            "greedy_success": self.evaluations.latest["success"],
+            "greedy_success": None if self.evaluations.failed_in_row else self.evaluations.latest["success"],
             "human_seconds": round(self.stats.human_steps * CONTROL_DT, 1),  # so far
             "episodes": self.stats.episodes,  # so far
             "learned_from": self.transitions(),  # steps of demonstrations and corrections

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 
-def draw_rounds(file: Path, rounds: Sequence[Mapping[str, float]]) -> None:
+def draw_rounds(file: Path, rounds: Sequence[Mapping[str, Any]]) -> None:
     """Greedy success after each round, and beside it the seconds of a person's hands which that round took.
 
     rounds: from the one before the first correction on, as in `summary.json`.
@@ -20,7 +21,8 @@ def draw_rounds(file: Path, rounds: Sequence[Mapping[str, float]]) -> None:
     figure = Figure(figsize=(5.5, 4.5), layout="constrained")
     FigureCanvasAgg(figure)  # no window, whatever the user's settings
     success, hands = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    success.plot(number, [finished["greedy_success"] for finished in rounds], marker="o")
+    greedy = np.array([finished["greedy_success"] for finished in rounds], float)  # None: not evaluated
+    success.plot(number, greedy, marker="o")
     success.set(ylim=(-0.03, 1.03), ylabel="greedy success")
     success.grid(alpha=0.3)
     hands.bar(number, seconds, width=0.6, color="C1")

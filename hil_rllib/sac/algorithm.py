@@ -12,7 +12,7 @@ import numpy as np
 import ray
 import torch
 from numpy.typing import NDArray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.sac import SAC
 from ray.rllib.core import DEFAULT_MODULE_ID
@@ -185,6 +185,9 @@ class HILSAC(UnderTune, SAC):
                     logger.warning("An evaluation was lost with its process; making it again.")
                     self._evaluate_when_due(now=True)
                     return
+                except RayTaskError as error:  # the env raised
+                    self.evaluations.failed(error)
+                    return
                 # What it starts from, before the first step, is reported but does not end a run.
                 target = self.hil.stop.success if self._evaluated_at else None
                 self.evaluations.add(results, self._evaluated_at, target)
@@ -285,6 +288,8 @@ class HILSAC(UnderTune, SAC):
                 ):
                     self.experience.add_demo(fragment)
             self.experience.begin()
+        if self.refits:
+            self.refits.recover()
         if self.hil.run.init_from is not None and self.base is None:
             load_policy(self.learner_group._learner._policy, Path(self.hil.run.init_from))
         begun = self.hil.run.init_from is not None
@@ -299,13 +304,10 @@ class HILSAC(UnderTune, SAC):
     def cleanup(self) -> None:
         for group in self.collector.groups:
             group.runners.stop()
-        refitter = [self.refits.actor] if self.refits else []
-        for actor in (
-            self.evaluator,
-            *refitter,
-            *self.writers.values(),
-        ):  # runners close after their last episode is written
-            ray.kill(actor)
+        for actor in (self.evaluator, *self.writers.values()):
+            ray.kill(actor)  # runners close after their last episode is written
+        if self.refits:
+            self.refits.close()
         self.experience.close()
         super().cleanup()
 
@@ -338,7 +340,7 @@ class HILSAC(UnderTune, SAC):
         offered = self.pushes
         restore_run(self, Path(path))
         if self.refits:
-            self.refits.restore(Path(path))
+            self.refits.recover(Path(path))
         self._checkpointed_at = self.env_steps
         self._evaluated_at = int(self.evaluations.latest.get("at_env_steps", 0))
         if not self.lockstep:

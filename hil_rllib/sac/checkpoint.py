@@ -27,8 +27,9 @@ from hil_rllib.collect.snapshot import runner_state, set_runner_state
 from hil_rllib.collect.statistics import Evaluations, Statistics
 from hil_rllib.config import Config
 from hil_rllib.data import replay_v1
-from hil_rllib.data.experience import Experience
-from hil_rllib.data.journal import sync_folder
+from hil_rllib.data.experience import REMEDY, Experience
+from hil_rllib.data.journal import Journal, sync_folder
+from hil_rllib.data.journal_format import check_header
 
 if TYPE_CHECKING:
     from hil_rllib.sac.algorithm import HILSAC
@@ -64,6 +65,7 @@ def save_run(algorithm: HILSAC, checkpoint: Path) -> None:
         "evaluations": vars(algorithm.evaluations),
         "env_steps": algorithm.env_steps,
         "recorded": recorded,
+        "skips": algorithm.skips.get_state(),
         **{name: getattr(algorithm, name) for name in COUNTERS},
     }
     write_state(checkpoint, algorithm.hil, state)
@@ -86,6 +88,7 @@ def restore_run(algorithm: HILSAC, checkpoint: Path) -> None:
     algorithm.mix.rng.bit_generator.state = state["sampler"]
     algorithm.stats.set_state(state["statistics"])
     algorithm.evaluations = Evaluations(**state["evaluations"])
+    algorithm.skips.set_state(state.get("skips", {}))
     for name in COUNTERS:
         if name in state:
             setattr(algorithm, name, state[name])
@@ -206,6 +209,18 @@ def replay_folder(checkpoint: Path) -> Path:
     return run_folder(checkpoint) / "replay"
 
 
+def check_journals(folder: Path, checkpoint: Path | None) -> None:
+    """Raises ValueError where a run cannot go on from here, as far as versions and names of files tell."""
+    for file in folder.glob("*.journal"):
+        check_header(file)
+    for name, at in (read_state(checkpoint).get("journals", {}) if checkpoint else {}).items():
+        if at["records"] and not Journal(folder, name).segments():
+            raise ValueError(
+                f"{folder}: the checkpoint saw {at['records']} records of the {name} ring, none are there. "
+                f"{REMEDY}"
+            )
+
+
 def bring_journals(folder: Path, checkpoint: Path) -> None:
     """Copy the journals where a run goes on from another run's checkpoint."""
     source = replay_folder(checkpoint)
@@ -216,18 +231,25 @@ def bring_journals(folder: Path, checkpoint: Path) -> None:
 
 
 def _restore_rings_of_v1(algorithm: HILSAC, checkpoint: Path, state: dict[str, Any]) -> None:
-    """Rewrite the rings' shards as journals; from then on the run is one of this version."""
+    """Rewrite the rings' shards as journals; from then on the run is one of this version.
+
+    Once only: journals that are complete hold, in async mode, what came after too.
+    """
     folder, experience = replay_folder(checkpoint), algorithm.experience
     folder = folder if folder.is_dir() else Path(state["replay"])
+    if experience.recover(exact=algorithm.lockstep):
+        return
     experience.clear()
     for part in replay_v1.fragments(folder, "demo", state["rings"]["demo"], algorithm.demo.capacity):
         experience.add_demo(part)
-    experience.begin()
     note = {name: state["statistics"][name] for name in ("human_steps", "episodes")}
     online = list(replay_v1.fragments(folder, "online", state["rings"]["online"], algorithm.online.capacity))
     experience.env_steps = state["env_steps"] - sum(map(len, online))
     for part in online:
         experience.add(part, note, kind="online")
+    experience.cursor()  # waits until all is safe on disk
+    experience.begin()
+    experience.cursor()
     logger.warning("%s is of version 1: its rings were rewritten, new episodes begin.", checkpoint)
 
 

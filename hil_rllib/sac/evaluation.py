@@ -105,4 +105,9 @@ class Evaluator:
         """Greedy episodes under these weights; the seeds are the config's, the same each time."""
         self._policy.module.set_state(module_state)
         first = self._hil.evaluation.seed
-        return run_episodes(self._policy, self._env, range(first, first + self._hil.evaluation.episodes))
+        seeds = range(first, first + self._hil.evaluation.episodes)
+        try:
+            return run_episodes(self._policy, self._env, seeds)
+        except Exception:
+            self._env = build_env(self._hil.env)  # what raised may never work again
+            raise

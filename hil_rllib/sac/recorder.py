@@ -5,6 +5,7 @@ There, and not beside the runner, so that all datasets lie in the run's folder a
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import uuid
@@ -21,10 +22,12 @@ from hil_rllib.contract import CAMERAS
 from hil_rllib.data.lerobot_drop import count_episodes, drop_episodes
 from hil_rllib.data.lerobot_format import DatasetInfo
 from hil_rllib.data.lerobot_writer import LeRobotWriter
+from hil_rllib.disk import write_whole
 
 logger = logging.getLogger(__name__)
 
 NICENESS = 19  # of the process that codes videos: all else on the machine goes first
+NAMES = 100  # of the last episodes, by which one that is asked for twice is known
 BACKLOG = 2  # episodes (of about 10 MB) that runners without a person may be ahead of their writer
 INFO_PATH = Path("meta", "info.json")
 FLUSH_S = 120.0  # [s] that a runner waits at its end for its last episodes to be written
@@ -91,11 +94,20 @@ class EpisodeWriter:
         if dropped := drop_episodes(self._folder, episodes):
             logger.info("%s: %d episodes come again and were removed.", self._folder, dropped)
 
-    def write(self, episode: Episode) -> int:
-        """Returns the episode's index once it is on disk."""
+    def write(self, episode: Episode, name: str) -> int:
+        """Returns the episode's index once it is on disk. name: its own; Ray asks again if this process dies.
+
+        Which name an index has is noted before the episode is written, so that one asked for twice is known.
+        """
         if self._writer is None:
             self._writer = open_dataset(self._folder, self._task, episode.observations)
         writer, last = self._writer, len(episode) - 1
+        note = self._folder.with_name(f".{self._folder.name}.written")
+        names: dict[str, int] = json.loads(note.read_text()) if note.exists() else {}
+        if names.get(name, writer.episodes) < writer.episodes:
+            return names[name]
+        names = {other: index for other, index in names.items() if index < writer.episodes}
+        write_whole(note, json.dumps(dict([*names.items(), (name, writer.episodes)][-NAMES:])))
         writer.discard_episode()  # what a failed attempt left
         for t in range(len(episode)):
             row = {name: column[t] for name, column in episode.observations.items()}
@@ -136,7 +148,7 @@ class Outbox:
         self._sent: list[ray.ObjectRef] = []
 
     def put(self, episode: Episode) -> None:
-        self._sent.append(self._writer.write.remote(episode))
+        self._sent.append(self._writer.write.remote(episode, uuid.uuid4().hex))
         self._settle(len(self._sent) if self._realtime else BACKLOG, timeout=None)
 
     def flush(self) -> None:

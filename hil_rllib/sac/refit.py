@@ -5,6 +5,9 @@ does, as a failure, that of an episode which the classifier ended and the operat
 many of them a process of its own trains the classifier on, with these and frames it was made from, and
 chooses its threshold anew; runners take it over at a reset. The reward that an appeal is about is taken back
 in the replay; all others stay as they were given.
+
+Verdicts are a person's: each goes to a journal beside the replay's as it is given. Whoever learns from them
+can be killed and begins again from all of them.
 """
 
 from __future__ import annotations
@@ -20,13 +23,15 @@ import numpy as np
 import ray
 import torch
 from numpy.typing import NDArray
-from ray.exceptions import RayError
+from ray.exceptions import RayActorError, RayError
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from torch.nn import functional as F
 
 from hil_rllib.collect.classifier_reward import ClassifierSpec, State, SuccessClassifier
 from hil_rllib.config import Config, ConfigError
 from hil_rllib.contract import APPEAL, CAMERAS, CLASSIFIED, RERECORD, VERDICT
+from hil_rllib.data.journal import Journal
+from hil_rllib.data.journal_format import Record
 from hil_rllib.data.replay import stacked
 from hil_rllib.models.calibration import choose_threshold, fit_scale_and_shift
 from hil_rllib.sac.classifier import FRAMES_FILE, read_classifier, same_encoder
@@ -74,15 +79,13 @@ class Refitter:
         with np.load(spec.frames) as stored:
             self._base = dict(stored)
         self._precision = spec.precision
-        self._judged: tuple[list[Maps], list[bool]] = ([], [])
-        self._version = 0
+        self._version = self._verdicts = 0
 
     def refit(self, features: list[Maps], labels: list[bool]) -> None:
-        """Go on with these frames (each camera (512, 4, 4)) and labels beside all before."""
-        self._judged[0].extend(features)
-        self._judged[1].extend(labels)
-        judged = {camera: np.stack([maps[camera] for maps in self._judged[0]]) for camera in CAMERAS}
-        said = np.array(self._judged[1])
+        """Go on with all frames (each camera (512, 4, 4)) and labels that there are from operators."""
+        judged = {camera: np.stack([maps[camera] for maps in features]) for camera in CAMERAS}
+        said = np.array(labels)
+        self._verdicts = len(labels)
         before = {name: value.clone() for name, value in self._head.state_dict().items()}
         optimizer = torch.optim.Adam(self._head.parameters(), lr=LEARNING_RATE)
         self._head.train()
@@ -98,7 +101,7 @@ class Refitter:
             logger.warning("The reward classifier stays as it was after %d verdicts. %s", len(said), error)
             self._head.load_state_dict(before)
             return
-        self._version += 1
+        self._version = len(labels)
 
     @torch.no_grad()
     def _calibrate(self, judged: Maps, said: NDArray[np.bool_]) -> None:
@@ -114,28 +117,22 @@ class Refitter:
         self._head.set_calibration(scale, shift, threshold)
 
     def newest(self, version: int) -> tuple[int, State] | None:
-        """The classifier's state and its version, if it is newer than `version`."""
+        """The classifier's state and its version, if it is newer than `version`: the verdicts it learned."""
         if self._version <= version:
             return None
         return self._version, {name: value.numpy().copy() for name, value in self._head.state_dict().items()}
 
     def get_state(self) -> dict[str, NDArray[Any]]:
-        """What a checkpoint keeps."""
+        """What a checkpoint keeps. verdicts: looked at, of which the last may have been of no use."""
         state = {f"head.{name}": value.numpy().copy() for name, value in self._head.state_dict().items()}
-        for camera in CAMERAS:
-            maps = [judged[camera] for judged in self._judged[0]]
-            state[camera] = np.stack(maps) if maps else np.zeros((0, 512, 4, 4), np.float16)
-        return {**state, "labels": np.array(self._judged[1], bool), "version": np.array(self._version)}
+        return {**state, "verdicts": np.array(self._verdicts), "version": np.array(self._version)}
 
     def set_state(self, state: dict[str, NDArray[Any]]) -> None:
         head = {
             name.removeprefix("head."): value for name, value in state.items() if name.startswith("head.")
         }
         self._head.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in head.items()})
-        count = len(state["labels"])
-        frames = [{camera: state[camera][i] for camera in CAMERAS} for i in range(count)]
-        self._judged = (frames, state["labels"].tolist())
-        self._version = int(state["version"])
+        self._verdicts, self._version = int(state["verdicts"]), int(state["version"])
 
     def _batch(self, judged: Maps, said: NDArray[np.bool_]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Half of the operator's frames, half of those before; of these as many successes as failures."""
@@ -159,16 +156,22 @@ class _Claim:
 
 
 class Refits:
-    """The learner's side: collects verdicts, orders refits without waiting for them."""
+    """The learner's side: keeps verdicts, orders refits without waiting for them."""
 
     def __init__(self, config: HILSACConfig) -> None:
-        self.verdicts = 0
         self._every = config.hil.reward.refit_every_episodes or 1
-        self._features: list[Maps] = []
+        self._features: list[Maps] = []  # of all verdicts, as their labels
         self._labels: list[bool] = []
+        self._ordered = 0  # of these, given to the actor
+        self._journal = Journal(Path(config.hil.run.dir) / "replay", "verdicts")
         self._claims: dict[str, _Claim] = {}  # operator → the last episode that the classifier ended for them
-        actor = ray.remote(num_cpus=0, name=config.refitter)(Refitter)
+        actor = ray.remote(num_cpus=0, max_restarts=-1, name=config.refitter)(Refitter)
         self.actor = actor.remote(config.classifier, config.hil.run.seed)
+
+    @property
+    def verdicts(self) -> int:
+        """Of all operators, in the run's lifetime."""
+        return len(self._labels)
 
     def add(self, operator: str, episode: SingleAgentEpisode, withdraw: Callable[[str], None]) -> None:
         """Look at an operator's fragment. withdraw: takes back the reward at the end of a stored episode."""
@@ -188,19 +191,67 @@ class Refits:
             self._claims[operator] = _Claim(features, str(episode.id_))
 
     def _label(self, features: Maps, success: bool) -> None:
+        self._keep(features, success)
+        self._order_if_due()
+
+    def _keep(self, features: Maps, success: bool) -> None:
         self._features.append(features)
         self._labels.append(success)
-        self.verdicts += 1
-        if len(self._labels) >= self._every:
+        self._journal.append({"success": success}, features)
+
+    def _order_if_due(self) -> None:
+        if self.verdicts - self._ordered >= self._every:
+            self._ordered = self.verdicts
             self.actor.refit.remote(self._features, self._labels)
-            self._features, self._labels = [], []
+
+    def recover(self, checkpoint: Path | None = None) -> None:
+        """Take over the verdicts on disk, each once, and the classifier of a checkpoint.
+
+        The run's folder must be this process's own, see `Experience.claim`.
+        """
+        self._journal.close()
+        self._features, self._labels, self._ordered = [], [], 0
+
+        def take(record: Record) -> None:
+            self._features.append({camera: np.array(maps) for camera, maps in record.arrays.items()})
+            self._labels.append(record.meta["success"])
+
+        for what in self._journal.recover(take):
+            logger.warning("%s", what)
+        saved = checkpoint / SAVED if checkpoint else None
+        if saved is not None and saved.is_file():  # it is not while the actor was gone
+            with np.load(saved) as file:
+                state = dict(file)
+            if "labels" in state:  # of an earlier release, which kept verdicts here
+                labels = state["labels"].tolist()
+                for i in range(self.verdicts, len(labels)):
+                    self._keep({camera: state[camera][i] for camera in CAMERAS}, labels[i])
+                state["verdicts"] = state["version"] = np.array(len(labels))
+            self._ordered = int(state["verdicts"])
+            if self.verdicts < self._ordered:
+                missing = f"{self._ordered - self.verdicts} of {self._ordered} verdicts are gone"
+                logger.warning("%s: %s; the classifier keeps what it learned from them.", saved, missing)
+                self._ordered = self.verdicts
+            ray.get(self.actor.set_state.remote(state))
+        self._order_if_due()
 
     def save(self, checkpoint: Path) -> None:
-        np.savez(checkpoint / SAVED, **ray.get(self.actor.get_state.remote()))
+        """Without the classifier while its process is gone: who resumes from there has it made again."""
+        self._journal.wait_safe()
+        try:
+            state = ray.get(self.actor.get_state.remote())
+        except RayActorError:
+            state = None
+        if state is None or state["verdicts"] < self._ordered:  # Ray has started it again
+            logger.warning("The process that refits was lost; it learns from all verdicts again.")
+            self._ordered = 0
+            self._order_if_due()
+        else:
+            np.savez(checkpoint / SAVED, **state)
 
-    def restore(self, checkpoint: Path) -> None:
-        with np.load(checkpoint / SAVED) as file:
-            ray.get(self.actor.set_state.remote(dict(file)))
+    def close(self) -> None:
+        ray.kill(self.actor)
+        self._journal.close()
 
 
 class Newest:
@@ -209,15 +260,15 @@ class Newest:
     def __init__(self, actor: str) -> None:
         self._actor = ray.get_actor(actor)
         self._version = 0
-        self._asked: ray.ObjectRef | None = self._ask()
+        self._asked = self._ask()
 
     def __call__(self) -> State | None:
-        if self._asked is None or not ray.wait([self._asked], timeout=0)[0]:
+        if not ray.wait([self._asked], timeout=0)[0]:
             return None
         try:
             answer = ray.get(self._asked)
-        except RayError:  # its process is gone: what the runner has goes on
-            self._asked = None
+        except RayError:  # its process is gone, and may come back: what the runner has goes on
+            self._asked = self._ask()
             return None
         if answer is not None:
             self._version = answer[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,15 @@ class SkippedUpdates:
     def values(self) -> dict[str, float]:
         """The run's `hil/…` metrics of it."""
         return {"skipped_updates": self.total, "diverged": float(self.too_many)}
+
+    def get_state(self) -> dict[str, int]:
+        return {"total": self.total, "in_row": self.in_row}
+
+    def set_state(self, state: Mapping[str, int]) -> None:
+        """Continue from `get_state`, or from nothing; a run that had too many in a row gets another try."""
+        self.total = state.get("total", 0)
+        in_row = state.get("in_row", 0)
+        self.in_row = in_row if in_row < self._limit else 0
 
     def made(self) -> None:
         """An update was made."""

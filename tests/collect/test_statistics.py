@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from types import SimpleNamespace
 
@@ -9,8 +10,8 @@ import pytest
 from episodes import fragment
 
 from hil_rllib.collect.pacing import INPUT_LATENCY_MS, LATENCY_MS, MISSED_DEADLINE, STEP_INTERVAL_MS
-from hil_rllib.collect.statistics import WINDOW, Evaluations, Statistics
-from hil_rllib.contract import CONTROL_DT, RERECORD, SUCCESS
+from hil_rllib.collect.statistics import FAILURES, WINDOW, Evaluations, Statistics
+from hil_rllib.contract import CLASSIFIED, CONTROL_DT, RERECORD, SUCCESS
 
 
 def metrics(stats, env_steps=0, updates=0):
@@ -89,6 +90,15 @@ def test_counts_go_on_after_a_checkpoint():
     assert metrics(resumed)["episodes"] == 2
 
 
+def test_how_often_a_classifier_was_right_goes_on_after_a_checkpoint():
+    stats, resumed = Statistics(), Statistics()
+    stats.add(fragment("a", 0, 4, end={SUCCESS: True, CLASSIFIED: True}), 0)
+    resumed.set_state(json.loads(json.dumps(stats.get_state())))
+    assert metrics(resumed)["reward_precision"] == 1.0
+    resumed.set_state(Statistics().totals())  # of an earlier release
+    assert "reward_precision" not in metrics(resumed)
+
+
 def results(*successes):
     return [SimpleNamespace(success=s, steps=20, reward=float(s), penalty=-0.02) for s in successes]
 
@@ -103,6 +113,19 @@ def test_evaluations_in_a_row_must_follow_each_other():
     assert evaluations.latest["success"] == 1.0
     assert evaluations.latest["episodes"] == 2
     assert math.isclose(evaluations.latest["penalty"], -0.02)
+
+
+def test_failed_evaluations_end_the_run_only_in_a_row(caplog):
+    evaluations = Evaluations()
+    for _ in range(2):
+        for _ in range(FAILURES - 1):
+            evaluations.failed(RuntimeError("Traceback …\n  line\nRuntimeError: it blew up\n"))
+        evaluations.add(results(1), 100, target=1.0)
+    assert evaluations.passed_in_row == 2
+    assert caplog.text.count("It ended by RuntimeError: it blew up") == 2 * (FAILURES - 1)
+    evaluations.failed_in_row = FAILURES - 1
+    with pytest.raises(RuntimeError, match="blew up"):
+        evaluations.failed(RuntimeError("it blew up"))
 
 
 def test_without_a_target_no_evaluation_ends_the_run():

@@ -197,6 +197,40 @@ def test_a_checkpoint_that_saw_more_than_is_there_is_not_resumed_exactly(tmp_pat
         opened(tmp_path).recover(cursor, exact=True)
 
 
+@pytest.mark.parametrize("name", ["online", "demo"])
+def test_a_run_without_the_files_its_checkpoint_saw_is_refused(tmp_path, name):
+    """A run's folder that was copied without its journals, or without some of them."""
+    experience = opened(tmp_path)
+    experience.recover(exact=False)
+    experience.begin()
+    live_through(experience, [(0, [0.0]), (1, [1.0])])
+    cursor = experience.cursor()
+    experience.close()
+    for file in tmp_path.glob(f"{name}-*"):
+        file.unlink()
+    with pytest.raises(ValueError, match=f"2 records of the {name} ring, 0 are there"):
+        opened(tmp_path).recover(cursor, exact=False)
+
+
+def test_what_is_missing_amid_a_journal_is_told_and_the_rest_goes_on(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(journal, "SEGMENT_BYTES", 1)
+    experience = opened(tmp_path)
+    experience.recover(exact=False)
+    experience.begin()
+    for episode in range(3):
+        experience.add(fragment(episode, 0, 2), {})
+        cursor = experience.cursor()
+    experience.close()
+    (tmp_path / "online-000000000001.journal").unlink()
+    resumed = opened(tmp_path)
+    resumed.recover(cursor, exact=False)
+    assert rings(resumed)[0] == [0, 1, 2000, 2001]
+    assert "1 records are missing, 1 to 1" in caplog.text
+    resumed.close()
+    with pytest.raises(ValueError, match="records of the online ring are missing"):
+        opened(tmp_path).recover(cursor, exact=True)
+
+
 def test_a_reward_that_was_taken_back_stays_taken_back(tmp_path):
     def ends(experience):
         rings = experience._online.ring, experience._demo.ring

@@ -104,7 +104,8 @@ def test_files_are_closed_at_their_size_and_old_ones_forgotten(tmp_path, monkeyp
     numbers = read(tmp_path)[0]
     assert 16 <= numbers[0] <= 20
     assert numbers == list(range(numbers[0], 41))
-    assert read(tmp_path, start=30)[0] == list(range(30, 41))
+    assert read(tmp_path, start=30) == (list(range(30, 41)), [])
+    assert read(tmp_path, needed=numbers[0]) == (numbers, [])
 
 
 def test_going_back_cuts_what_came_after(tmp_path):
@@ -122,6 +123,53 @@ def test_a_file_of_another_version_is_refused(tmp_path):
     (tmp_path / "online-000000000000.journal").write_bytes(b"PK\x03\x04" + b"x" * 50)
     with pytest.raises(ValueError, match="is no journal"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("header", [b"", FILE_MAGIC, bytes(FILE_HEADER.size), bytes(100_000)])
+def test_a_last_file_that_never_got_its_header_is_a_torn_tail(tmp_path, header):
+    write(tmp_path, 5).close()
+    (tmp_path / "online-000000000005.journal").write_bytes(header)
+    numbers, damages = read(tmp_path)
+    assert (numbers, [d.torn for d in damages]) == (list(range(5)), [True])
+    write(tmp_path, 2, first=5).close()
+    assert read(tmp_path) == (list(range(7)), [])
+
+
+def test_a_file_that_is_gone_is_reported_with_its_records_each_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal_module, "SEGMENT_BYTES", 1)
+    for first in (0, 4, 8):
+        write(tmp_path, 4, first=first).close()
+    (tmp_path / "online-000000000004.journal").unlink()
+    for _ in range(2):
+        numbers, (missing,) = read(tmp_path)
+        assert numbers == [0, 1, 2, 3, 8, 9, 10, 11]
+        assert "4 records are missing, 4 to 7" in str(missing)
+    os.truncate(tmp_path / "online-000000000000.journal", 300)  # damage is all that is said of its own loss
+    for _ in range(2):
+        numbers, (damage,) = read(tmp_path)
+        assert numbers == [0, 8, 9, 10, 11]
+        assert damage.torn
+
+
+def test_a_disk_that_is_full_when_a_file_begins_leaves_nothing_that_cannot_be_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal_module, "SEGMENT_BYTES", 1000)
+    journal = write(tmp_path, 5)  # its file is closed
+    journal.close()
+
+    def refusing():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(journal_module, "file_header", refusing)
+    journal.recover(lambda record: None)
+    journal._sound_bytes = 1500  # of the file before
+    journal.segments = list  # `_open_for` begins a new one
+    journal.append({"k": 5}, {"x": np.full(100, 5, np.float16)})
+    with pytest.raises(OSError, match="No space left"):
+        journal.wait_safe(timeout=10)
+    journal.close()
+    monkeypatch.undo()
+    assert (tmp_path / "online-000000000005.journal").stat().st_size == 0
+    assert read(tmp_path)[0] == list(range(5))
 
 
 @pytest.mark.parametrize("refuses", ["write", "fsync"])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from ring_parts import SPACE, fragment, held
 
+from hil_rllib.data.experience import Experience
 from hil_rllib.data.replay import Ring, flat
 from hil_rllib.data.replay_v1 import START, fragments
+from hil_rllib.sac.checkpoint import _restore_rings_of_v1
 
 
 def save_as_version_1_did(ring, folder, name, saved):
@@ -33,6 +37,39 @@ def test_what_the_ring_held_comes_back_in_order(tmp_path, capacity):
         moved.add(part)
     assert held(moved) == held(ring)
     assert len(held(ring)) == 21 if capacity == 100 else len(held(ring)) < 21
+
+
+@pytest.mark.parametrize("killed_while_rewriting", [False, True])
+def test_what_came_after_the_rewriting_outlives_a_second_resume(tmp_path, killed_while_rewriting):
+    """Before the first checkpoint of this version the newest one is still of version 1."""
+    checkpoint, replay = tmp_path / "trial" / "checkpoint_000000", tmp_path / "replay"
+    checkpoint.mkdir(parents=True)
+    replay.mkdir()
+    state = {"rings": {}, "env_steps": 9, "statistics": {"human_steps": 2, "episodes": 1}}
+    for name, episode in (("demo", 0), ("online", 1)):
+        ring = Ring(100, SPACE)
+        ring.add(fragment(episode, 0, 9))
+        state["rings"][name] = save_as_version_1_did(ring, replay, name, {"rows_written": 0, "shards": []})
+
+    def resumed():
+        online, demo = Ring(100, SPACE), Ring(100, SPACE)
+        experience = Experience(online, demo, replay)
+        algorithm = SimpleNamespace(experience=experience, online=online, demo=demo, lockstep=False)
+        _restore_rings_of_v1(algorithm, checkpoint, state)
+        return experience, held(online), held(demo)
+
+    if killed_while_rewriting:
+        experience = Experience(Ring(100, SPACE), Ring(100, SPACE), replay)
+        experience.add_demo(fragment(0, 0, 9))
+        experience.close()
+    experience, online, demo = resumed()
+    assert (online, demo) == ([*range(1000, 1009)], [*range(9)])
+    experience.add(fragment(2, 0, 3, flags=[0, 1, 1]), {"human_steps": 4, "episodes": 1})
+    experience.close()
+    experience, online, demo = resumed()
+    assert (online, demo) == ([*range(1000, 1009), 2000, 2001, 2002], [*range(9), 2001, 2002])
+    assert (experience.env_steps, experience.note["human_steps"]) == (12, 4)
+    experience.close()
 
 
 def test_a_missing_shard_is_named(tmp_path):

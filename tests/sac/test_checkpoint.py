@@ -52,6 +52,7 @@ def rest(algorithm):
         "sampler": algorithm.mix.rng.bit_generator.state,
         "statistics": statistics,
         "evaluations": vars(algorithm.evaluations),
+        "skips": algorithm.skips.get_state(),
         "torch": torch.get_rng_state().tolist(),
     }
 
@@ -86,6 +87,7 @@ def saved(build, configure):
     original = build(config)
     while original.env_steps < STEPS:
         original.training_step()
+    original.skips.total = 3
     checkpoint = original.save_to_path(f"{config.run.dir}/trial/checkpoint_000000")
     before = snapshot(original)
     copy = Path(config.run.dir).with_name("copy")

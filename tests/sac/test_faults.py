@@ -176,6 +176,24 @@ def test_an_evaluation_that_is_lost_is_made_again(training):
     logger.info("evaluator killed: evaluated after %.1f s", seconds)
 
 
+def test_an_env_that_raises_amid_an_evaluation_costs_that_one_only(training):
+    def break_env(evaluator):
+        def evaluate():
+            raise RuntimeError("the simulation blew up")
+
+        evaluator._env.unwrapped.evaluate = evaluate
+
+    algorithm = training.algorithm
+    training.go_on(lambda: algorithm._evaluation is None)
+    ray.get(algorithm.evaluator.__ray_call__.remote(break_env))
+    algorithm.evaluations.latest = {}
+    algorithm._evaluate_when_due(now=True)
+    training.go_on(lambda: algorithm._evaluation is None)
+    assert (algorithm.evaluations.failed_in_row, algorithm.evaluations.latest) == (1, {})
+    algorithm._evaluate_when_due(now=True)
+    training.go_on(lambda: "success" in algorithm.evaluations.latest)
+
+
 def test_a_device_that_raises_gives_the_arm_to_the_policy_and_comes_back(training):
     def break_device(runner):
         (connector,) = [c for c in runner._module_to_env.connectors if isinstance(c, InterventionConnector)]

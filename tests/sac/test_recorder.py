@@ -15,9 +15,10 @@ from hil_rllib.collect.recording import Episode
 from hil_rllib.contract import CAMERAS, IMAGE_SIZE, IS_INTERVENTION, env_action
 from hil_rllib.data.lerobot_format import DatasetError
 from hil_rllib.data.lerobot_reader import open_dataset
+from hil_rllib.data.lerobot_writer import LeRobotWriter
 from hil_rllib.data.replay import Fragment
 from hil_rllib.sac.config import build_env
-from hil_rllib.sac.recorder import Outbox, check_datasets, recordings_dir, start_writer
+from hil_rllib.sac.recorder import EpisodeWriter, Outbox, check_datasets, recordings_dir, start_writer
 
 HELPFUL = (
     "operator.device=scripted",
@@ -160,10 +161,32 @@ def test_a_killed_writer_or_run_leaves_a_dataset_that_loads_and_the_next_one_app
     ray.kill(writer)
 
 
+def test_an_episode_that_ray_asks_for_twice_is_written_once(tmp_path, monkeypatch):
+    """A writer that is killed after its work, before it could say so, is asked again."""
+    monkeypatch.setattr("os.nice", lambda _: 0)  # this process's own priority stays
+
+    def writer():
+        return EpisodeWriter(tmp_path / "operator", "Pick")
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    assert [writer().write(made_up(seed=i), name) for i, name in enumerate("abacb")] == [0, 1, 0, 2, 1]
+    amid = writer()
+    monkeypatch.setattr(LeRobotWriter, "end_episode", killed)
+    with pytest.raises(KeyboardInterrupt):
+        amid.write(made_up(seed=5), "d")
+    monkeypatch.undo()
+    monkeypatch.setattr("os.nice", lambda _: 0)
+    assert writer().write(made_up(seed=6), "e") == 3  # another one comes between
+    assert writer().write(made_up(seed=5), "d") == 4
+    assert len(recorded(tmp_path / "operator")) == 5
+
+
 def test_only_runners_without_a_person_wait_for_their_writer(cluster, tmp_path):
     @ray.remote(num_cpus=0, name="slow-writer")
     class Slow:
-        def write(self, episode):
+        def write(self, episode, name):
             time.sleep(0.3)
 
     writer = Slow.remote()

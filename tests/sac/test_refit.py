@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from ray.exceptions import RayActorError
 from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from sac_parts import SPACES
@@ -71,7 +72,7 @@ def test_verdicts_teach_the_classifier_what_fooled_it_and_it_keeps_what_it_knew(
     assert calls_success(refitter, "success") > 0.9
     assert calls_success(refitter, "failure") == 0.0
     version, state = refitter.newest(0)
-    assert (version, refitter.newest(1)) == (1, None)
+    assert (version, refitter.newest(10)) == (10, None)
     assert state.keys() == refitter._head.state_dict().keys()
 
 
@@ -82,8 +83,7 @@ def test_a_resumed_refitter_is_the_same_one(refitter, spec):
     other.set_state(refitter.get_state())
     for name, value in refitter._head.state_dict().items():
         assert torch.equal(other._head.state_dict()[name], value)
-    assert other._judged[1] == [False, True]
-    assert other.newest(0)[0] == 1
+    assert other.newest(0)[0] == 2
 
 
 # -- the learner's side ----------------------------------------------------------------------------
@@ -94,16 +94,39 @@ class Ordered:
 
     def __init__(self):
         self.orders = []
-        self.refit = SimpleNamespace(remote=lambda features, labels: self.orders.append((features, labels)))
+        self.state = {"verdicts": np.array(0), "version": np.array(0)}
+        self.refit = SimpleNamespace(remote=self._refit)
+        self.get_state = SimpleNamespace(remote=lambda: self.state)
+        self.set_state = SimpleNamespace(remote=lambda state: setattr(self, "state", state))
+
+    def _refit(self, features, labels):
+        self.orders.append((list(features), list(labels)))  # Ray sends a copy
+        self.state = {"verdicts": np.array(len(labels)), "version": np.array(len(labels))}
 
 
 @pytest.fixture
-def refits(spec, monkeypatch):
-    actor = Ordered()
-    options = SimpleNamespace(remote=lambda *_: actor)
-    monkeypatch.setattr("ray.remote", lambda **_: lambda _: options)
-    hil = SimpleNamespace(reward=SimpleNamespace(refit_every_episodes=2), run=SimpleNamespace(seed=0))
-    return Refits(SimpleNamespace(hil=hil, classifier=spec, refitter="x"))
+def begin(spec, monkeypatch, tmp_path):
+    """Refits of a run in `tmp_path`; called again, those of its next session."""
+    monkeypatch.setattr("ray.remote", lambda **_: lambda _: SimpleNamespace(remote=lambda *_: Ordered()))
+    monkeypatch.setattr("ray.get", lambda answer: answer)
+    monkeypatch.setattr("ray.kill", lambda _: None)
+    run = SimpleNamespace(seed=0, dir=str(tmp_path))
+    hil = SimpleNamespace(reward=SimpleNamespace(refit_every_episodes=2), run=run)
+    begun = []
+
+    def begin(checkpoint=None):
+        begun.append(Refits(SimpleNamespace(hil=hil, classifier=spec, refitter="x")))
+        begun[-1].recover(checkpoint)
+        return begun[-1]
+
+    yield begin
+    for refits in begun:
+        refits.close()
+
+
+@pytest.fixture
+def refits(begin):
+    return begin()
 
 
 def episode(last, *, value=0.0, steps=3, first=None, done=True, by_hand=False):
@@ -165,3 +188,62 @@ def test_an_appeal_labels_the_last_claim_and_takes_its_reward_back(refits, store
     assert float(refits._features[0]["front"].mean()) == 3.0
     stored(episode({}, first={APPEAL: True}))  # there is nothing more to appeal against
     assert refits.verdicts == 1
+
+
+def judge(refits, *verdicts):
+    for value, verdict in verdicts:
+        refits.add("operator", episode({VERDICT: verdict}, value=value), withdraw=None)
+
+
+def said(refits):
+    return [
+        (float(f["wrist"].mean()), label) for f, label in zip(refits._features, refits._labels, strict=True)
+    ]
+
+
+def test_verdicts_outlive_a_crash_each_once_whatever_the_last_checkpoint_saw(begin, tmp_path):
+    refits = begin()
+    judge(refits, (1.0, True), (2.0, False), (3.0, False))
+    refits.save(tmp_path)
+    judge(refits, (4.0, True))
+    expected = [(1.0, True), (2.0, False), (3.0, False), (4.0, True)]
+    refits.close()  # as a second later by itself
+    resumed = begin(tmp_path)
+    assert said(resumed) == expected
+    (order,) = resumed.actor.orders  # two of them were in no refit that the checkpoint has
+    assert order[1] == [label for _, label in expected]
+    judge(resumed, (5.0, True))
+    assert len(resumed.actor.orders) == 1
+    resumed.close()
+    assert begin().verdicts == 5  # without a checkpoint, too
+
+
+def test_verdicts_in_a_checkpoint_of_an_earlier_release_come_over_once(begin, refitter, tmp_path):
+    maps_of = {camera: np.full((3, 512, 4, 4), 7.0, np.float16) for camera in CAMERAS}
+    old = {name: value for name, value in refitter.get_state().items() if name.startswith("head.")}
+    np.savez(tmp_path / "refit.npz", **old, **maps_of, labels=[True, True, False], version=1)
+    refits = begin(tmp_path)
+    judge(refits, (8.0, True))
+    refits.close()
+    resumed = begin(tmp_path)
+    assert said(resumed) == [(7.0, True), (7.0, True), (7.0, False), (8.0, True)]
+    assert resumed.actor.orders == []  # one waits
+
+
+def test_a_killed_refitter_costs_no_checkpoint_and_learns_all_verdicts_again(begin, tmp_path):
+    refits = begin()
+    judge(refits, (1.0, True), (2.0, False), (3.0, False))
+    refits.actor.state["verdicts"] = np.array(0)  # Ray has started it again
+    refits.save(tmp_path)
+    assert not (tmp_path / "refit.npz").exists()
+    assert [labels for _, labels in refits.actor.orders] == [[True, False], [True, False, False]]
+
+    def gone():
+        raise RayActorError
+
+    refits.actor.get_state.remote = gone
+    refits.save(tmp_path)
+    assert len(refits.actor.orders) == 3
+    refits.close()
+    resumed = begin(tmp_path)  # from a checkpoint without its classifier
+    assert [labels for _, labels in resumed.actor.orders] == [[True, False, False]]

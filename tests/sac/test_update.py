@@ -252,6 +252,13 @@ def test_skipped_updates_are_counted_told_and_the_last_batch_is_saved(batch, tmp
         assert not (tmp_path / BATCH_FILE).exists()
         skips.skipped(batch)
     assert (skips.total, skips.too_many) == (5, True)
+    resumed = SkippedUpdates(limit=3, folder=tmp_path)
+    resumed.set_state({"total": 5, "in_row": 2})
+    assert (resumed.get_state(), resumed.too_many) == ({"total": 5, "in_row": 2}, False)
+    resumed.set_state(skips.get_state())  # who resumes what had too many tries again
+    assert (resumed.total, resumed.in_row) == (5, 0)
+    resumed.set_state({})  # of an earlier release
+    assert resumed.total == 0
     with np.load(tmp_path / BATCH_FILE) as saved:
         np.testing.assert_array_equal(saved[Columns.REWARDS], batch[Columns.REWARDS])
         np.testing.assert_array_equal(saved["obs/agent_pos"], batch[Columns.OBS]["agent_pos"])
