@@ -21,7 +21,9 @@ from typing import Annotated, Any, Literal
 from hil_rllib import strict_yaml
 from hil_rllib.strict_yaml import ConfigError, NotEmpty, Range
 
-__all__ = ["Config", "ConfigError", "load_config"]
+__all__ = ["CONFIG_FILE", "Config", "ConfigError", "load_config"]
+
+CONFIG_FILE = "config.yaml"  # in a run's folder: what it was begun with
 
 VERSION = 1  # of configuration files; one that does not say it is read as it stands
 # {version: what makes its nested values those of the next one}

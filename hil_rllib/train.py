@@ -19,7 +19,7 @@ from ray.exceptions import RayError
 from envs.gl import HeadlessGLError, require_headless_gl
 from hil_rllib.algorithms import ALGORITHMS
 from hil_rllib.collect.runners import RunnerError
-from hil_rllib.config import Config, ConfigError, load_config
+from hil_rllib.config import CONFIG_FILE, Config, ConfigError, load_config
 from hil_rllib.console import report
 from hil_rllib.data.demos import load_demos
 from hil_rllib.data.lerobot_format import DatasetError
@@ -43,7 +43,7 @@ from hil_rllib.sac.refit import check_refit
 from hil_rllib.sac.skipping import BATCH_FILE
 from hil_rllib.under_tune import forget_results
 
-CONFIG_FILE, SUMMARY_FILE, TRIAL = "config.yaml", "summary.json", "trial"
+SUMMARY_FILE, TRIAL = "summary.json", "trial"
 INPUT_ERRORS = (
     ConfigError, DatasetError, DeviceUnavailable, HeadlessGLError, RunInUseError, OSError, ValueError,
 )  # fmt: skip

@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hil_rllib.config import Config, load_config
+from hil_rllib.config import CONFIG_FILE, Config, load_config
 
-CONFIG_FILE = "config.yaml"
 EVENTS = "events.out.tfevents.*"
 PREFIX = "ray/tune/"  # Tune's, before every tag
 SECTIONS = ("hil/", "evaluation/")

@@ -25,7 +25,7 @@ import torch
 from hil_rllib.collect.collector import Collector
 from hil_rllib.collect.snapshot import runner_state, set_runner_state
 from hil_rllib.collect.statistics import Evaluations, Statistics
-from hil_rllib.config import Config
+from hil_rllib.config import CONFIG_FILE, Config
 from hil_rllib.data import replay_v1
 from hil_rllib.data.experience import REMEDY, Experience
 from hil_rllib.data.journal import Journal, sync_folder
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 VERSION = 2  # 1: rings as shards of rows, no runners' state
-CONFIG_FILE = "config.yaml"  # in a run's folder
 STATE_FILE = "hil_state.json"
 RANDOM_FILE = "hil_torch_random.pt"
 RUNNERS_FILE = "hil_runners.pkl"  # lockstep: pickled, as RLlib's own files are

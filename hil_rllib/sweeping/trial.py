@@ -12,12 +12,12 @@ import torch
 from ray import tune
 from ray.tune.result import DONE
 
-from hil_rllib.config import Config
+from hil_rllib.config import CONFIG_FILE, Config
 from hil_rllib.progress import RunStopper
 from hil_rllib.sac.checkpoint import newest_checkpoint
 from hil_rllib.sweeping.objective import Objective
 from hil_rllib.sweeping.plan import Plan
-from hil_rllib.train import ALGORITHMS, CONFIG_FILE, check_ingredients
+from hil_rllib.train import ALGORITHMS, check_ingredients
 
 OBJECTIVE_FILE = "objective.json"
 PLAN, FOLDER, LIBRARY = "plan", "folder", "library"  # Tune's constant parameters
