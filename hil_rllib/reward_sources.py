@@ -6,8 +6,8 @@ import contextlib
 import hashlib
 import json
 import logging
-import shutil
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,12 +55,19 @@ def presented(config: Config) -> Path:
     folder = cache_dir() / "presented" / key
     if folder.exists():
         return folder
-    unfinished = folder.with_name(f".{key}")
-    shutil.rmtree(unfinished, ignore_errors=True)
     logger.info("Recording labelled episodes of a synthetic human: record %s", " ".join(arguments))
-    with contextlib.redirect_stdout(sys.stderr):
-        status = record.main([str(unfinished), *arguments])
-    if status != 0:
-        raise ConfigError("reward.sources: the synthetic human's episodes were not recorded, see above.")
-    unfinished.rename(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=f".{key}.", dir=folder.parent, ignore_cleanup_errors=True
+    ) as scratch:
+        unfinished = Path(scratch) / key
+        with contextlib.redirect_stdout(sys.stderr):
+            status = record.main([str(unfinished), *arguments])
+        if status != 0:
+            raise ConfigError("reward.sources: the synthetic human's episodes were not recorded, see above.")
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            if not folder.exists():  # another run was quicker, with the same episodes
+                raise
     return folder

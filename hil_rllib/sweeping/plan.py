@@ -17,10 +17,9 @@ from hil_rllib.strict_yaml import NotEmpty, Range
 SECTIONS = ("sweep", "config", "space")
 SEATED = ("none", "scripted")  # devices that many trials can have at once
 
-RECORDINGS = ("record", "dir")  # may be made only then
 # What may name a file or folder, and words in its place.
 PATHS = (
-    ("run", "init_from"), ("encoder", "weights"), ("demos", "source"), ("reward", "classifier"), RECORDINGS,
+    ("run", "init_from"), ("encoder", "weights"), ("demos", "source"), ("reward", "classifier"),
 )  # fmt: skip
 NO_PATHS = ("bundled", "none", "random", "scripted")
 
@@ -197,6 +196,12 @@ def check(plan: Plan, origin: str) -> None:
                 f"{origin}: operator.device '{device}' is a person's, who cannot help {plan.trials} trials. "
                 "Set config.operator.device to scripted or none."
             )
+    recorded = plan.first.record
+    if recorded.dir and (recorded.operator or recorded.autonomous):
+        raise ConfigError(
+            f"{origin}: record.dir {recorded.dir} would take the episodes of all trials as one run's. "
+            "Leave it out: each trial records into its own folder."
+        )
     grid = [key for key, draw in plan.space.items() if draw.kind == "grid"]
     drawn = [key for key in plan.space if key not in grid]
     if plan.sweep.search == "optuna" and grid:
@@ -219,7 +224,7 @@ def absolute(config: Config, here: Path) -> Config:
         if value is None or value in NO_PATHS:
             continue
         path = here / Path(value).expanduser()
-        if path.exists() or (section, name) == RECORDINGS:  # else it is a name on the hub
+        if path.exists():  # else it is a name on the hub
             config = replace(config, **{section: replace(part, **{name: str(path)})})
     return config
 

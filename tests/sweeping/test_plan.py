@@ -103,6 +103,11 @@ def test_draws_are_tunes(plan) -> None:
             "a person's, who cannot help 1 trials",
         ),
         (
+            "sweep: {base: BASE}\nconfig: {record: {operator: true, dir: shared}}"
+            "\nspace: {sac.tau: {grid: [0.1]}}",
+            "record.dir shared would take the episodes of all trials",
+        ),
+        (
             "sweep: {base: BASE}\nspace: {sac.num_critics: {grid: [2]}, sac.critic_subsample: {grid: [3]}}",
             "exceeds sac.num_critics",
         ),

@@ -75,11 +75,10 @@ def test_paths_of_a_sweep_are_relative_to_where_it_was_started(set_up, tmp_path:
     (tmp_path / "scripted").mkdir()  # the word has priority
     (tmp_path / "weights.pt").touch()
     space = "{demos.source: {grid: [demos, scripted, owner/name]}}"
-    changes = ("demos.frames=rerendered", "encoder.weights=weights.pt", "record.dir=recorded")
+    changes = ("demos.frames=rerendered", "encoder.weights=weights.pt")
     _, rllib = set_up(space, *changes, **{"demos.source": "demos"})
     assert rllib.input_ == str(tmp_path / "demos")
     assert rllib.hil.encoder.weights == str(tmp_path / "weights.pt")
-    assert rllib.hil.record.dir == str(tmp_path / "recorded")
     plan = load_plan(Path("sweep.yaml"), changes)
     assert [c.demos.source for c in plan.configs()] == [str(tmp_path / "demos"), "scripted", "owner/name"]
 
