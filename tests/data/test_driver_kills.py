@@ -11,4 +11,4 @@ def test_after_each_kill_every_acknowledged_intervention_is_there_once(tmp_path,
     witness = kill_drivers(kills, tmp_path, seed=kills)
     assert witness.wrong == []
     assert witness.resumes == kills + 1
-    assert len(witness.human) > 10 * kills
+    assert len(witness.human) > 5 * kills
