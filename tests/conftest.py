@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 
 BESIDE_REPOSITORY = Path(__file__).resolve().parents[2] / "shared" / "data" / "franka_sim_pick_lift_6"
 
@@ -19,3 +21,11 @@ def real_demos() -> Path:
             f"no demonstrations in {folder}; set HIL_DEMOS to a copy of aractingi/franka_sim_pick_lift_6"
         )
     return folder
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    """Ray of two processors for one module, which leaves none to the next."""
+    ray.init("local", num_cpus=2, include_dashboard=False, logging_level="ERROR")
+    yield
+    ray.shutdown()

@@ -3,7 +3,6 @@
 import gc
 import os
 
-import ray
 from ray import tune
 from ray.air.execution._internal import RayActorManager
 from ray.util import debug
@@ -39,25 +38,21 @@ class Watch(tune.Callback):
         self.held.append(sum(map(len, manager._tracked_actors_to_task_futures.values())))
 
 
-def test_the_driver_holds_no_results_that_it_has_read(tmp_path, monkeypatch):
+def test_the_driver_holds_no_results_that_it_has_read(tmp_path, monkeypatch, local_ray):
     monkeypatch.setattr("ray.tune.execution.tune_controller.RayActorManager", RayActorManager)  # put back
     monkeypatch.setattr("ray.tune.utils.serialization.log_once", log_once)
     forget_results()
     watch, texts = Watch(), len(debug._logged)
-    ray.init("local", num_cpus=1, include_dashboard=False, logging_level="ERROR")
-    try:
-        tune.Tuner(
-            counter(),
-            run_config=tune.RunConfig(
-                stop={"training_iteration": RESULTS},
-                storage_path=os.fspath(tmp_path),
-                verbose=0,
-                callbacks=[watch],
-                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
-            ),
-        ).fit()
-    finally:
-        ray.shutdown()
+    tune.Tuner(
+        counter(),
+        run_config=tune.RunConfig(
+            stop={"training_iteration": RESULTS},
+            storage_path=os.fspath(tmp_path),
+            verbose=0,
+            callbacks=[watch],
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+        ),
+    ).fit()
     assert len(watch.held) == RESULTS
     assert max(watch.held) <= 2  # Tune's own: 40
     assert len(debug._logged) - texts <= 5  # Tune's own: 60

@@ -43,10 +43,6 @@ def runner():
     return Runner
 
 
-def test_ray_keeps_nothing_of_a_version_that_nobody_has_any_more():
-    ray.init("local", num_cpus=2, include_dashboard=False, logging_level="ERROR")
-    try:
-        made = ray.remote(num_cpus=0)(learner(ray.remote(num_cpus=0)(runner()))).remote()
-        assert ray.get(made.kept.remote()) <= 2
-    finally:
-        ray.shutdown()
+def test_ray_keeps_nothing_of_a_version_that_nobody_has_any_more(local_ray):
+    made = ray.remote(num_cpus=0)(learner(ray.remote(num_cpus=0)(runner()))).remote()
+    assert ray.get(made.kept.remote()) <= 2

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
-import ray
 import torch
 from ray.rllib.algorithms.bc import BCConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
@@ -36,16 +34,6 @@ class StatePolicy(TorchRLModule):
     def _forward(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
         parts = [batch[Columns.OBS][name] for name in ("agent_pos", "environment_state")]
         return {Columns.ACTION_DIST_INPUTS: self.net(torch.tanh(torch.cat(parts, -1)))}
-
-
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    if ray.is_initialized():  # another module's
-        yield
-        return
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="package")
 def cluster(cache: Path) -> Iterator[None]:
     """Ray with processors to spare, so that every runner finds its place."""
-    ray.shutdown()  # whoever left one running: it has no operator's seat
     ray.init(
         num_cpus=8,
         resources={OPERATOR_RESOURCE: 8, "operator_1": 1, "operator_2": 1},

@@ -96,8 +96,7 @@ def test_the_best_trial_made_again_by_train_gives_the_same_score(tmp_path: Path)
     assert first[0] == pytest.approx(first[1], rel=1e-3)  # the number of threads may differ
 
 
-def test_demonstrations_are_read_once_for_all_trials() -> None:
-    ray.init(num_cpus=1, include_dashboard=False, ignore_reinit_error=True)
+def test_demonstrations_are_read_once_for_all_trials(local_ray: None) -> None:
     library = ray.remote(num_cpus=0)(DemoLibrary).options(name="library").remote()
     options = {
         "env": {"id": "hil/PandaPickCube-v0", "kwargs": {}},
@@ -111,4 +110,3 @@ def test_demonstrations_are_read_once_for_all_trials() -> None:
     assert ray.get(library.count.remote()) == 2
     with pytest.raises(DatasetError, match="/nowhere: no such folder"):
         shared_demos("library", "/nowhere", **options)
-    ray.kill(library)
