@@ -20,7 +20,7 @@ def not_begun(error: OSError) -> int:
     return DISK_FULL
 
 
-def ended_early(error: Exception, run_dir: Path, curves: str | None) -> int:
+def ended_early(error: Exception, run_dir: Path, curves: str | None = None) -> int:
     """Say that a run could not go on; an error of another kind is raised again.
 
     curves: the folder that Tune writes them to first; what was not copied to the run's is there.

@@ -24,6 +24,8 @@ from hil_rllib.config import ConfigError
 from hil_rllib.console import INTERRUPTED, report
 from hil_rllib.data.demos import SCRIPTED, load_demos
 from hil_rllib.data.shared import DemoLibrary, demos_key
+from hil_rllib.disk import refusal
+from hil_rllib.disk_full import ended_early, not_begun
 from hil_rllib.logs import quiet
 from hil_rllib.processes import HOOK, return_memory_regularly
 from hil_rllib.run_lock import RunLock
@@ -40,7 +42,7 @@ CHECKED_EVERY_S = "10"  # [s] between two snapshots of what Tune knows: what a k
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 1 some trials failed, 2 bad input, 130 Ctrl-C."""
+    """Exit status: 0 done, 1 some trials failed, 2 bad input, 4 the disk is full, 130 Ctrl-C."""
     args = parse_args(argv)
     quiet()
     with ExitStack() as lock:
@@ -51,14 +53,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             check_folder(folder, resume=args.resume)
             check_trials(plan, folder)
         except INPUT_ERRORS as error:
+            if full := refusal(error):
+                return not_begun(full)
             report(error)
             return 2
         try:
             found = run(plan, folder, resume=args.resume)
+            print(write_outcome(found, plan, folder))
         except KeyboardInterrupt:
             print(f"\nStopped. Go on with: python -m hil_rllib.sweep {args.sweep} --resume", file=sys.stderr)
             return INTERRUPTED
-        print(write_outcome(found, plan, folder))
+        except Exception as error:
+            return ended_early(error, folder)  # or raises it
     failed = [row for row in found if row.error]
     for row in failed:
         print(f"failed: {row.folder.name}: {row.error}", file=sys.stderr)

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from typing import Any
 
+from ray import tune
 from ray.air.execution._internal import RayActorManager
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.train._internal.session import _TrainingResult
@@ -19,10 +20,46 @@ from hil_rllib.disk import reason, refusal
 logger = logging.getLogger(__name__)
 
 
-class UnderTune(Algorithm):
-    """To stand before an algorithm of RLlib's in a class's bases."""
+class Patient(tune.Trainable):
+    """Goes on where the disk refuses a checkpoint, which Tune alone would end the run for.
+
+    Who makes room before the next one has lost nothing. To stand before a Trainable in a class's bases.
+    """
 
     hil: Config
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Tune's question for a checkpoint; the answer holds None where the disk refused it."""
+        if self._storage is None:  # not in a run
+            return super().save(checkpoint_dir)
+        before = self._storage.current_checkpoint_index
+        try:
+            with tempfile.TemporaryDirectory() as folder:  # from here it is copied to the run's folder
+                saved = super().save(folder)
+        except OSError as error:
+            refused = refusal(error)
+            if refused is None:
+                raise
+            if self._storage.current_checkpoint_index != before:  # it was being copied
+                shutil.rmtree(self._storage.checkpoint_fs_path, ignore_errors=True)
+            logger.error(
+                "No checkpoint at %s: %s. Training goes on, earlier ones stay. Make room for %s.",
+                self.moment(), reason(refused), self.hil.run.dir,
+            )  # fmt: skip
+            return _TrainingResult(checkpoint=None, metrics={})
+        self.checkpoint_stored()
+        return saved
+
+    def moment(self) -> str:
+        """When it is, by the run's clock: `env_steps 500`."""
+        raise NotImplementedError
+
+    def checkpoint_stored(self) -> None:
+        """The checkpoint just made lies in the run's folder."""
+
+
+class UnderTune(Patient, Algorithm):
+    """To stand before an algorithm of RLlib's in a class's bases."""
 
     def get_auto_filled_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Of each result; without the config, 16 of its 20 kB: that is in the run's folder, once."""
@@ -30,29 +67,9 @@ class UnderTune(Algorithm):
         filled.pop("config", None)
         return filled
 
-    def save(self, checkpoint_dir: str | None = None) -> Any:
-        """Tune's question for a checkpoint; the answer holds None where the disk refused it.
-
-        Tune alone would end the run there. But who makes room before the next checkpoint has lost nothing.
-        """
-        if self._storage is None:  # not in a run
-            return super().save(checkpoint_dir)
-        before = self._storage.current_checkpoint_index
-        try:
-            with tempfile.TemporaryDirectory() as folder:  # from here it is copied to the run's folder
-                return super().save(folder)
-        except OSError as error:
-            refused = refusal(error)
-            if refused is None:
-                raise
-            if self._storage.current_checkpoint_index != before:  # it was being copied
-                shutil.rmtree(self._storage.checkpoint_fs_path, ignore_errors=True)
-            clock, _ = self.hil.schedule
-            logger.error(
-                "No checkpoint at %s %d: %s. Training goes on, earlier ones stay. Make room for %s.",
-                clock, getattr(self, clock), reason(refused), self.hil.run.dir,
-            )  # fmt: skip
-            return _TrainingResult(checkpoint=None, metrics={})
+    def moment(self) -> str:
+        clock, _ = self.hil.schedule
+        return f"{clock} {getattr(self, clock)}"
 
 
 class ForgetfulActorManager(RayActorManager):

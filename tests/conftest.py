@@ -26,6 +26,7 @@ def real_demos() -> Path:
 @pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
     """Ray of two processors for one module, which leaves none to the next."""
+    ray.shutdown()  # that of tests/sac lives on: its folder is no package, so its fixtures are the session's
     ray.init("local", num_cpus=2, include_dashboard=False, logging_level="ERROR")
     yield
     ray.shutdown()

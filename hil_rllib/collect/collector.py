@@ -111,11 +111,11 @@ class Collector:
         hold_back: ask only real-time runners for more. Raises RunnerError where the run cannot go on.
         """
         for group in self.groups:
-            group.runners.welcome()
             if self._lockstep:
                 self.await_all()
                 results = iter(group.runners.results_of_all(_sample))
             else:
+                group.runners.welcome()
                 results = self._fetched(group, hold_back)
             for index, (episodes, metrics) in results:
                 running = self._running[group.name, index]
@@ -128,7 +128,7 @@ class Collector:
         for group in self.groups:
             while group.runners.alive < len(group.runners):
                 time.sleep(0.02)
-                group.runners.welcome()
+                group.runners.welcome(all_needed=True)
 
     def cut_off(self) -> list[str]:
         """Ids of episodes that will not go on, since last asked: their runners were lost."""

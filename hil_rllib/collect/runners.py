@@ -74,11 +74,11 @@ class RunnerGroup(EnvRunnerGroup):
         """How many runners are in service."""
         return self.num_healthy_remote_env_runners()
 
-    def welcome(self) -> None:
+    def welcome(self, *, all_needed: bool = False) -> None:
         """Take runners that have started into service. Does not wait for any.
 
-        Raises RunnerError where one cannot be made and none of the group ever was. Later failures are their
-        node's: they are told, and tried again.
+        Raises RunnerError where one cannot be made, and all are needed or none of the group ever was. Other
+        failures are their node's: they are told, and tried again.
         """
         now = time.monotonic()
         absent = {i: r for i, r in self._runners.items() if not self._worker_manager.is_actor_healthy(i)}
@@ -93,7 +93,7 @@ class RunnerGroup(EnvRunnerGroup):
             try:
                 self._enters(index, ray.get(greeting))
             except RayError as error:
-                self._not_started(index, error)
+                self._not_started(index, error, all_needed)
         self._tell_pending()
 
     def request(self, what: Callable[[EnvRunner], Any]) -> None:
@@ -185,13 +185,13 @@ class RunnerGroup(EnvRunnerGroup):
             *(runner.name, runner.node, _cause(error), self._count()),
         )
 
-    def _not_started(self, index: int, error: RayError) -> None:
+    def _not_started(self, index: int, error: RayError, all_needed: bool) -> None:
         """It did not answer the greeting: greet it again, or another in its place if Ray gave it up."""
         runner = self._runners[index]
         runner.greet_at = time.monotonic() + RETRY_S
         if not isinstance(error, ActorDiedError):
             return
-        if not any(r.starts for r in self._runners.values()):
+        if all_needed or not any(r.starts for r in self._runners.values()):
             raise RunnerError(f"Runner {runner.name} cannot start: {_cause(error)}") from error
         logger.warning("Runner %s cannot start, trying again: %s", runner.name, _cause(error))
         runner.greet_at, runner.absence_told = time.monotonic() + REPLACE_S, True

@@ -150,6 +150,7 @@ class OfflineRun(UnderTune, MARWIL):
             "updates": self.updates,
             "sampler": self.offline_data.rng.bit_generator.state,
             "evaluations": vars(self.evaluations),
+            "skips": self.skips.get_state(),
         }
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
@@ -159,6 +160,7 @@ class OfflineRun(UnderTune, MARWIL):
         self.updates = self._saved_at = state["updates"]
         self.offline_data.rng.bit_generator.state = state["sampler"]
         self.evaluations = Evaluations(**state["evaluations"])
+        self.skips.set_state(state.get("skips", {}))
         stop, passed = self.hil.stop, self.evaluations.passed_in_row
         solved = stop.success is not None and passed >= stop.evaluations_in_row
         self.over = solved or self.updates >= self.hil.schedule[1]

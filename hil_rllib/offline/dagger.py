@@ -190,11 +190,13 @@ class Rounds(OfflineRun):
 
     # -- checkpoints -------------------------------------------------------------------------------
 
+    def checkpoint_stored(self) -> None:
+        self.experience.forget(self._cursor)
+
     def state_of_run(self) -> dict[str, Any]:
-        cursor = self.experience.cursor()
-        self.experience.forget(cursor)
+        self._cursor = self.experience.cursor()
         return super().state_of_run() | {
-            "journals": cursor,
+            "journals": self._cursor,
             "env_steps": self.experience.env_steps,
             "rounds": self.rounds,
             "statistics": self.stats.get_state(),

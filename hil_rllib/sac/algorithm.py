@@ -218,7 +218,8 @@ class HILSAC(UnderTune, SAC):
         self.mix = ReplayMix(self.online, self.demo, hil.sac.batch_size, hil.sac.demo_fraction, hil.run.seed)
         self.experience = Experience(self.online, self.demo, Path(hil.run.dir) / "replay")
         self.stats, self.evaluations = Statistics(), Evaluations()
-        self.cursors: deque[dict[str, Any]] = deque(maxlen=hil.checkpoint.keep)  # of the last checkpoints
+        self.cursor: dict[str, Any] = {}  # of the checkpoint being made
+        self.cursors: deque[dict[str, Any]] = deque(maxlen=hil.checkpoint.keep)  # of the last that are stored
         self.attention = Attention(self._appraise) if hil.operator.attention else None
         self.base = self.config.base  # kept here: its checkpoint may go
         self._learner_metrics: dict[str, float] = {}
@@ -318,12 +319,11 @@ class HILSAC(UnderTune, SAC):
 
     # -- checkpoints -------------------------------------------------------------------------------
 
-    def save(self, checkpoint_dir: str | None = None) -> Any:
-        stored = tuple(self.cursors)
-        result = super().save(checkpoint_dir)
-        if result.checkpoint is None:
-            self.cursors = deque(stored, self.cursors.maxlen)
-        return result
+    def checkpoint_stored(self) -> None:
+        """Let go of the journals' files that none of the last checkpoints needs."""
+        if len(self.cursors) == self.cursors.maxlen:
+            self.experience.forget(self.cursors[0])
+        self.cursors.append(self.cursor)
 
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
         self.experience.request_sync()  # meanwhile RLlib writes its part

@@ -46,10 +46,7 @@ COUNTERS = ("updates", "pushes", "_since_metrics", "_learner_metrics")
 
 def save_run(algorithm: HILSAC, checkpoint: Path) -> None:
     """Add our part to a checkpoint that RLlib has just written."""
-    cursor = algorithm.experience.cursor()
-    if len(algorithm.cursors) == algorithm.cursors.maxlen:  # all of checkpoints that are stored
-        algorithm.experience.forget(algorithm.cursors[0])
-    algorithm.cursors.append(cursor)
+    algorithm.cursor = algorithm.experience.cursor()
     save_random(checkpoint)
     recorded: dict[str, int] = {}  # episodes in each dataset
     if algorithm.lockstep:
@@ -57,8 +54,8 @@ def save_run(algorithm: HILSAC, checkpoint: Path) -> None:
         (checkpoint / RUNNERS_FILE).write_bytes(pickle.dumps(groups))
         recorded = {name: ray.get(writer.count.remote()) for name, writer in algorithm.writers.items()}
     state: dict[str, Any] = {
-        "journals": cursor,
-        "kept": list(algorithm.cursors),
+        "journals": algorithm.cursor,
+        "kept": [*algorithm.cursors, algorithm.cursor],  # once it is stored
         "sampler": algorithm.mix.rng.bit_generator.state,
         "statistics": algorithm.stats.get_state(),
         "evaluations": vars(algorithm.evaluations),

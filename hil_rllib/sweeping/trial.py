@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ray import tune
 from ray.tune.result import DONE
 
 from hil_rllib.config import CONFIG_FILE, Config
@@ -18,12 +17,13 @@ from hil_rllib.sac.checkpoint import newest_checkpoint
 from hil_rllib.sweeping.objective import Objective
 from hil_rllib.sweeping.plan import Plan
 from hil_rllib.train import ALGORITHMS, check_ingredients
+from hil_rllib.under_tune import Patient, UnderTune
 
 OBJECTIVE_FILE = "objective.json"
 PLAN, FOLDER, LIBRARY = "plan", "folder", "library"  # Tune's constant parameters
 
 
-class Trial(tune.Trainable):
+class Trial(Patient):
     """Holds the algorithm instead of being it, so that each trial's folder is a whole run.
 
     `setup` takes plan, folder (of the sweep), library (of the demonstrations), and the varied keys' values.
@@ -32,7 +32,7 @@ class Trial(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         plan: Plan = config[PLAN]
         folder = Path(config[FOLDER]) / dirname(self.trial_id)
-        run = plan.config({key: config[key] for key in plan.space}, str(folder))
+        self.hil = run = plan.config({key: config[key] for key in plan.space}, str(folder))
         # Tune restores what it has set up; here set-up itself goes on from the newest checkpoint.
         saved = newest_checkpoint(folder)
         ready = check_ingredients(without_demos(run), folder, resumed=saved is not None)
@@ -52,7 +52,7 @@ class Trial(tune.Trainable):
                 self.objective.restore(json.loads((saved / OBJECTIVE_FILE).read_text()))
         else:
             shutil.rmtree(folder / "replay", ignore_errors=True)  # of an attempt without a checkpoint
-        self.algorithm = rllib.build_algo()
+        self.algorithm: UnderTune = rllib.build_algo()
         torch.set_num_threads(max(1, plan.cpus - run.runners.autonomous))
         self._stopper = RunStopper(run)
 
@@ -69,6 +69,12 @@ class Trial(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
         """`setup` has done it."""
+
+    def checkpoint_stored(self) -> None:
+        self.algorithm.checkpoint_stored()
+
+    def moment(self) -> str:
+        return self.algorithm.moment()
 
     def cleanup(self) -> None:
         self.algorithm.stop()

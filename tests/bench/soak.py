@@ -7,9 +7,9 @@ autonomous one, evaluations and checkpoints on schedule. Every few seconds it no
 (heaps and stacks; unlike USS it does not change with what else the machine runs), open file descriptors and
 threads of each of the run's processes, and the run's rates.
 
-Leaves soak.csv (a row for each process and sample), rates.csv, soak.png and a verdict on the time with full
-rings: every process's memory in its last sixth within 2 % of its first, no more handles, no lower rates in
-its second half.
+Leaves soak.csv (a row for each process and sample, written as it is taken), rates.csv, soak.png and a verdict
+on the time with full rings: every process's memory in its last sixth within 2 % of its first, no more
+handles, no lower rates in its second half. Ctrl-C or SIGTERM ends it early, with the verdict on what it saw.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -76,8 +77,9 @@ def name_of(process: psutil.Process) -> str:
     return text.removeprefix("ray::").split(".")[0]
 
 
-def sample(run: psutil.Process, seen: dict[int, Process], now: float) -> None:
-    """Add a row to every process of the run."""
+def sample(run: psutil.Process, seen: dict[int, Process], now: float) -> list[list[Any]]:
+    """Add what is seen now to every process of the run. Returns it as rows of soak.csv."""
+    rows = []
     for process in [run, *run.children(recursive=True)]:
         try:
             with process.oneshot():
@@ -91,12 +93,14 @@ def sample(run: psutil.Process, seen: dict[int, Process], now: float) -> None:
             continue
         if name in ("sh", "bash"):
             continue
-        row = seen.setdefault(process.pid, Process(name))
-        row.name = name  # an idle worker becomes an actor
-        row.at.append(now)
-        row.memory_mb.append(memory)
-        row.handles.append(handles)
-        row.threads.append(threads)
+        known = seen.setdefault(process.pid, Process(name))
+        known.name = name  # an idle worker becomes an actor
+        known.at.append(now)
+        known.memory_mb.append(memory)
+        known.handles.append(handles)
+        known.threads.append(threads)
+        rows.append([process.pid, name, round(now, 2), round(memory, 2), handles, threads])
+    return rows
 
 
 def anonymous_mb(pid: int) -> float:
@@ -210,27 +214,31 @@ def main() -> int:
         *args.overrides,
         f"run.dir={run_dir}",
     ]
-    with open(args.out / "train.log", "w", encoding="utf-8") as log:
-        training = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with (
+        open(args.out / "train.log", "w", encoding="utf-8") as log,
+        open(args.out / "soak.csv", "w", newline="", encoding="utf-8", buffering=1) as samples,
+    ):
+        rows = csv.writer(samples)
+        rows.writerow(["pid", "process", "seconds", "memory_mb", "handles", "threads"])
+        training = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, start_new_session=True
+        )
         seen: dict[int, Process] = {}
         started = time.time()
         run = psutil.Process(training.pid)
         try:
             while time.time() - started < 60 * args.minutes and training.poll() is None:
-                sample(run, seen, time.time() - started)
+                rows.writerows(sample(run, seen, time.time() - started))
                 time.sleep(EVERY_S)
+        except KeyboardInterrupt:
+            print(f"Stopped after {(time.time() - started) / 60:.1f} minutes.")
         finally:
             ended_early = training.poll() is not None
             if not ended_early:
                 training.send_signal(signal.SIGTERM)
             status = training.wait(300)
     processes = list(seen.values())
-    with open(args.out / "soak.csv", "w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(["pid", "process", "seconds", "memory_mb", "handles", "threads"])
-        for pid, p in seen.items():
-            for row in zip(p.at, p.memory_mb, p.handles, p.threads, strict=True):
-                rows.writerow([pid, p.name, *(round(value, 2) for value in row)])
     if not any(file.stat().st_size for file in run_dir.glob("trial*/result.json")):
         print(f"The run ended with status {status} before its first report: see {args.out / 'train.log'}")
         return 1

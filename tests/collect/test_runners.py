@@ -211,6 +211,14 @@ def test_runners_without_a_place_are_named_once(make, clock, caplog):
     ]
 
 
+def test_where_all_are_needed_one_that_cannot_be_made_ends_the_run(make):
+    group = make(2)
+    in_service(group, 1)
+    group._handles[2].answer(cannot_be_made("no OpenGL here"))
+    with pytest.raises(RunnerError, match="Runner autonomous_2 cannot start: ValueError: no OpenGL here"):
+        group.welcome(all_needed=True)
+
+
 def test_lockstep_ends_where_a_runner_is_lost(make):
     group = make(2)
     in_service(group, 1, 2)

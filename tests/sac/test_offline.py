@@ -179,7 +179,7 @@ def test_sac_begins_with_a_cloned_policy_and_no_cloning_of_its_own(cloned, confi
 
 
 @pytest.mark.parametrize("kind", [HILBCConfig, HILIQLConfig, HILACTConfig])
-def test_updates_on_nan_are_skipped_and_too_many_in_a_row_end_the_run(cluster, configure, kind):
+def test_updates_on_nan_are_skipped_and_too_many_in_a_row_end_the_run(cluster, configure, kind, tmp_path):
     """Nothing that learns changes; one good batch in between begins the count anew."""
     name = kind.__name__.removeprefix("HIL").removesuffix("Config").lower()
     config = configure(*BC, f"run.algorithm={name}", *ACT_SIZES, "sac.skip_limit=3", "evaluation.episodes=1")
@@ -207,6 +207,10 @@ def test_updates_on_nan_are_skipped_and_too_many_in_a_row_end_the_run(cluster, c
     assert all(value.isfinite().all() for value in good.values())
     with np.load(Path(config.run.dir) / BATCH_FILE) as batch:
         assert np.isnan(batch["actions"]).any()
+    checkpoint = algorithm.save_to_path(tmp_path / "checkpoint")
+    algorithm.skips.total = 0
+    algorithm.restore_from_path(checkpoint)
+    assert algorithm.skips.get_state() == {"total": 5, "in_row": 0}  # who goes on is given another try
     algorithm.stop()
 
 

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 import ray
+from full_disk import small_disk
 
 from hil_rllib.data.lerobot_format import DatasetError
 from hil_rllib.data.shared import DemoLibrary, shared_demos
 from hil_rllib.results.curves import read_run
+from hil_rllib.sac.checkpoint import newest_checkpoint, read_state
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = """
@@ -94,6 +96,47 @@ def test_the_best_trial_made_again_by_train_gives_the_same_score(tmp_path: Path)
     assert made.scalars["hil/updates"].values.tolist() == again.scalars["hil/updates"].values.tolist()
     first = [run.scalars["hil/q_mean"].values[0] for run in (made, again)]
     assert first[0] == pytest.approx(first[1], rel=1e-3)  # the number of threads may differ
+
+
+@pytest.mark.slow
+def test_a_trial_outlives_a_full_disk_and_can_be_resumed_from_what_was_stored(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", megabytes=24) as disk:
+        file, folder = tmp_path / "sweep.yaml", disk.folder / "sweep"
+        base = ROOT / "tuned_configs" / "panda_sac_smoke.yaml"
+        small = SMALL.replace("BASE", str(base)).replace("DIR", str(folder)).replace("[1, 2]", "[1]")
+        file.write_text(small)
+        said: list[str] = []
+
+        def read_until(text: str) -> None:
+            for line in sweep.stderr:
+                said.append(line)
+                if text in line:
+                    return
+            raise AssertionError("".join(said))
+
+        with start(file, "stop.env_steps=1000000") as sweep:
+            while not newest_checkpoint(folder / "trial_00000"):
+                assert sweep.poll() is None, sweep.communicate()
+                time.sleep(0.2)
+            disk.leave(0)
+            for _ in range(3):
+                read_until("No checkpoint at env_steps")
+            left = newest_checkpoint(folder / "trial_00000")
+            disk.make_room()
+            read_until("can be written again; nothing is missing")
+            while newest_checkpoint(folder / "trial_00000") == left:
+                assert sweep.poll() is None, sweep.communicate()
+                time.sleep(0.2)
+            disk.leave(0)
+            read_until("No checkpoint at env_steps")
+            sweep.kill()
+        disk.make_room()
+        reached = read_state(newest_checkpoint(folder / "trial_00000"))["env_steps"]
+        end = reached + 100
+        with start(file, f"stop.env_steps={end}", "--resume") as sweep:
+            out, err = sweep.communicate(timeout=900)
+        assert sweep.returncode == 0, err
+        assert trials(folder)[0]["env_steps"] == str(end), out
 
 
 def test_demonstrations_are_read_once_for_all_trials(local_ray: None) -> None:
