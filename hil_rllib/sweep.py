@@ -10,6 +10,7 @@ their last checkpoint.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ from hil_rllib.sweeping.plan import Plan, load_plan
 from hil_rllib.sweeping.search import scheduler, searcher, space
 from hil_rllib.sweeping.trial import Trial, dirname, without_demos
 from hil_rllib.train import INPUT_ERRORS, check_ingredients
-from hil_rllib.under_tune import forget_results
+from hil_rllib.under_tune import mend_driver
 
 LIBRARY = "hil_rllib_demos"  # name of the actor; one sweep at a time has it
 CHECKED_EVERY_S = "10"  # [s] between two snapshots of what Tune knows: what a kill costs
@@ -80,7 +81,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def check_folder(folder: Path, *, resume: bool) -> None:
-    """Raises ConfigError where there is nothing to resume, or something to overwrite."""
+    """Raises ConfigError where there is nothing to resume, or not any more, or something to overwrite."""
     there = tune.Tuner.can_restore(str(folder))
     if resume and not there:
         raise ConfigError(f"--resume: {folder} holds no sweep. Leave --resume out to begin one.")
@@ -88,6 +89,22 @@ def check_folder(folder: Path, *, resume: bool) -> None:
         raise ConfigError(
             f"{folder} already holds a sweep. Continue it with --resume, or say sweep.dir=PATH."
         )
+    states = sorted(folder.glob("experiment_state-*.json")) if resume else []
+    if states and not whole(states[-1]):
+        # Tune would begin anew, with values drawn anew, in folders that have others.
+        raise ConfigError(
+            f"{states[-1]} is damaged, so it is not known which trials there are. Each can be finished by "
+            "itself: python -m hil_rllib.train TRIAL/config.yaml --resume"
+        )
+
+
+def whole(state: Path) -> bool:
+    """Whether the file is JSON to its end."""
+    try:
+        json.loads(state.read_text())
+    except ValueError:
+        return False
+    return True
 
 
 def check_trials(plan: Plan, folder: Path) -> None:
@@ -110,7 +127,7 @@ def run(plan: Plan, folder: Path, *, resume: bool) -> list[Row]:
     """All trials, under Ray Tune."""
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # our lines, not Tune's table
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = CHECKED_EVERY_S
-    forget_results()
+    mend_driver()
     return_memory_regularly()
     common: dict[str, Any] = {"logging_level": "ERROR", "runtime_env": HOOK}
     if "RAY_ADDRESS" not in os.environ:

@@ -41,7 +41,7 @@ from hil_rllib.sac.init_from import check_policy
 from hil_rllib.sac.recorder import check_datasets, operator_names, recorded_episodes
 from hil_rllib.sac.refit import check_refit
 from hil_rllib.sac.skipping import BATCH_FILE
-from hil_rllib.under_tune import forget_results
+from hil_rllib.under_tune import mend_driver
 
 SUMMARY_FILE, TRIAL = "summary.json", "trial"
 INPUT_ERRORS = (
@@ -231,7 +231,7 @@ def train(
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # our progress line, not Tune's table
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # ours lets the trial end with a checkpoint
     os.environ["TUNE_PRINT_ALL_TRIAL_ERRORS"] = "0"  # we do
-    forget_results()
+    mend_driver()
     return_memory_regularly()
     start_ray(config)
     algorithm = ALGORITHMS[config.run.algorithm].from_config(config)

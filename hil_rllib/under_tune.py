@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from pyarrow.fs import FileSystem, LocalFileSystem
 from ray import tune
 from ray.air.execution._internal import RayActorManager
 from ray.rllib.algorithms.algorithm import Algorithm
+from ray.train._internal import storage
 from ray.train._internal.session import _TrainingResult
 from ray.tune.execution import tune_controller
 from ray.tune.utils import serialization
@@ -18,6 +22,8 @@ from hil_rllib.config import Config
 from hil_rllib.disk import reason, refusal
 
 logger = logging.getLogger(__name__)
+
+_upload = storage._upload_to_fs_path
 
 
 class Patient(tune.Trainable):
@@ -84,8 +90,30 @@ class ForgetfulActorManager(RayActorManager):
         return handled
 
 
-def forget_results() -> None:
-    """Let the driver's memory not grow with the results of its trials."""
+def upload_whole(local_path: str, fs: FileSystem, fs_path: str, exclude: Sequence[str] | None = None) -> None:
+    """Copy Tune's state and curves to the run's folder; a copy there is replaced by a whole one, or stays.
+
+    Tune itself writes over it, so that a full disk leaves half a state, or no curves where there were some.
+    """
+    if not isinstance(fs, LocalFileSystem) or exclude:
+        _upload(local_path, fs, fs_path, exclude)
+        return
+    source, folder = Path(local_path), Path(fs_path)
+    for file in (path for path in source.rglob("*") if path.is_file()):
+        copy = folder / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = copy.with_name(".being_copied")  # no name that TensorBoard looks for
+        try:
+            shutil.copyfile(file, unfinished)
+            unfinished.replace(copy)
+        except OSError:
+            unfinished.unlink(missing_ok=True)
+            raise
+
+
+def mend_driver() -> None:
+    """Let the driver's memory not grow with the trials' results, and no full disk damage what it copied."""
+    storage._upload_to_fs_path = upload_whole
     tune_controller.RayActorManager = ForgetfulActorManager
     # Of each thing that JSON lacks Tune keeps the text when it saves its state, to say so only once.
     serialization.log_once = lambda key: False

@@ -176,7 +176,8 @@ def test_a_driver_killed_at_any_time_goes_on_with_all_that_was_acknowledged(
         wait_for(
             process, lambda at=session: reports(run_dir, at)[-1]["hil"]["human_seconds_on_disk"] > 1, log
         )
-        sys.stdout.write(f"session {session}: first report after {time.monotonic() - begun:.1f} s\n")
+        passed, speed = time.monotonic() - begun, first["updates_per_s"]
+        sys.stdout.write(f"session {session}: first report after {passed:.1f} s, of {speed:.0f} updates/s\n")
         time.sleep(rng.uniform(0, 4))
         last = reports(run_dir, session)[-1]["hil"]
         acknowledged = {name: last[f"{name}_on_disk"] for name in acknowledged}

@@ -3,12 +3,16 @@
 import gc
 import os
 
+import pytest
+from full_disk import small_disk
+from pyarrow.fs import LocalFileSystem
 from ray import tune
 from ray.air.execution._internal import RayActorManager
+from ray.train._internal import storage
 from ray.util import debug
 from ray.util.debug import log_once
 
-from hil_rllib.under_tune import forget_results
+from hil_rllib.under_tune import mend_driver, upload_whole
 
 RESULTS = 40
 
@@ -41,7 +45,8 @@ class Watch(tune.Callback):
 def test_the_driver_holds_no_results_that_it_has_read(tmp_path, monkeypatch, local_ray):
     monkeypatch.setattr("ray.tune.execution.tune_controller.RayActorManager", RayActorManager)  # put back
     monkeypatch.setattr("ray.tune.utils.serialization.log_once", log_once)
-    forget_results()
+    monkeypatch.setattr(storage, "_upload_to_fs_path", storage._upload_to_fs_path)
+    mend_driver()
     watch, texts = Watch(), len(debug._logged)
     tune.Tuner(
         counter(),
@@ -56,3 +61,24 @@ def test_the_driver_holds_no_results_that_it_has_read(tmp_path, monkeypatch, loc
     assert len(watch.held) == RESULTS
     assert max(watch.held) <= 2  # Tune's own: 40
     assert len(debug._logged) - texts <= 5  # Tune's own: 60
+
+
+def test_a_copy_that_does_not_fit_leaves_the_one_before(tmp_path):
+    state, curves = tmp_path / "staged" / "state.json", tmp_path / "staged" / "trial" / "result.json"
+    curves.parent.mkdir(parents=True)
+    for file in (state, curves):
+        file.write_text("first " * 1000)
+    with small_disk(tmp_path / "disk", megabytes=1) as disk:
+        copies = disk.folder / "run" / "state.json", disk.folder / "run" / "trial" / "result.json"
+        upload_whole(str(tmp_path / "staged"), LocalFileSystem(), str(disk.folder / "run"))
+        assert [copy.read_text() for copy in copies] == ["first " * 1000] * 2
+        for file in (state, curves):
+            file.write_text("second" * 2000)
+        disk.leave(8192)
+        with pytest.raises(OSError, match="No space left"):
+            upload_whole(str(tmp_path / "staged"), LocalFileSystem(), str(disk.folder / "run"))
+        assert [copy.read_text() for copy in copies] == ["first " * 1000] * 2
+        disk.make_room()
+        upload_whole(str(tmp_path / "staged"), LocalFileSystem(), str(disk.folder / "run"))
+        assert [copy.read_text() for copy in copies] == ["second" * 2000] * 2
+        assert not list(disk.folder.rglob(".being_copied"))

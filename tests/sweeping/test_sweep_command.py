@@ -15,10 +15,13 @@ import pytest
 import ray
 from full_disk import small_disk
 
+from hil_rllib.config import ConfigError
 from hil_rllib.data.lerobot_format import DatasetError
 from hil_rllib.data.shared import DemoLibrary, shared_demos
+from hil_rllib.disk_full import DISK_FULL
 from hil_rllib.results.curves import read_run
 from hil_rllib.sac.checkpoint import newest_checkpoint, read_state
+from hil_rllib.sweep import check_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = """
@@ -99,44 +102,60 @@ def test_the_best_trial_made_again_by_train_gives_the_same_score(tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_a_trial_outlives_a_full_disk_and_can_be_resumed_from_what_was_stored(tmp_path: Path) -> None:
+def test_a_sweep_outlives_a_full_disk_or_ends_with_one_line_and_goes_on_once_there_is_room(
+    tmp_path: Path,
+) -> None:
     with small_disk(tmp_path / "disk", megabytes=24) as disk:
         file, folder = tmp_path / "sweep.yaml", disk.folder / "sweep"
         base = ROOT / "tuned_configs" / "panda_sac_smoke.yaml"
         small = SMALL.replace("BASE", str(base)).replace("DIR", str(folder)).replace("[1, 2]", "[1]")
         file.write_text(small)
-        said: list[str] = []
+        end = "stop.env_steps=1500"
+        with start(file, end) as sweep:
+            said = []
 
-        def read_until(text: str) -> None:
-            for line in sweep.stderr:
-                said.append(line)
-                if text in line:
-                    return
-            raise AssertionError("".join(said))
+            def read_until(text: str) -> None:
+                for line in sweep.stderr:
+                    said.append(line)
+                    if text in line:
+                        return
+                raise AssertionError("".join(said))
 
-        with start(file, "stop.env_steps=1000000") as sweep:
-            while not newest_checkpoint(folder / "trial_00000"):
-                assert sweep.poll() is None, sweep.communicate()
-                time.sleep(0.2)
-            disk.leave(0)
-            for _ in range(3):
-                read_until("No checkpoint at env_steps")
-            left = newest_checkpoint(folder / "trial_00000")
-            disk.make_room()
-            read_until("can be written again; nothing is missing")
-            while newest_checkpoint(folder / "trial_00000") == left:
-                assert sweep.poll() is None, sweep.communicate()
-                time.sleep(0.2)
+            def wait_for_checkpoint_after(other: Path | None) -> Path:
+                while (newest := newest_checkpoint(folder / "trial_00000")) in (None, other):
+                    assert sweep.poll() is None, sweep.communicate()
+                    time.sleep(0.1)
+                return newest
+
+            first = wait_for_checkpoint_after(None)
             disk.leave(0)
             read_until("No checkpoint at env_steps")
-            sweep.kill()
+            disk.make_room()
+            read_until("can be written again; nothing is missing")
+            left = wait_for_checkpoint_after(first)
+            disk.leave(0)
+            _, rest = sweep.communicate(timeout=900)
+        assert sweep.returncode == DISK_FULL, rest
+        assert "Traceback" not in rest
+        assert f"What was stored in {folder} is whole: make room and go on with --resume." in rest
+        assert newest_checkpoint(folder / "trial_00000") == left
         disk.make_room()
-        reached = read_state(newest_checkpoint(folder / "trial_00000"))["env_steps"]
-        end = reached + 100
-        with start(file, f"stop.env_steps={end}", "--resume") as sweep:
-            out, err = sweep.communicate(timeout=900)
-        assert sweep.returncode == 0, err
-        assert trials(folder)[0]["env_steps"] == str(end), out
+        with start(file, end, "--resume") as sweep:
+            _, rest = sweep.communicate(timeout=900)
+        assert sweep.returncode == 0, rest
+        assert "Failed to restore" not in rest  # by which Tune says that it begins anew
+        assert trials(folder)[0]["env_steps"] == "1500"
+        assert read_state(newest_checkpoint(folder / "trial_00000"))["env_steps"] == 1500
+
+
+def test_a_sweep_whose_state_is_damaged_is_not_begun_anew(tmp_path: Path) -> None:
+    for name in ("tuner.pkl", "experiment_state-2026-01-01_00-00-00.json"):
+        (tmp_path / name).write_text("{}")
+    check_folder(tmp_path, resume=True)
+    damaged = tmp_path / "experiment_state-2026-01-01_00-00-01.json"
+    damaged.write_text('{"trial_data": [')
+    with pytest.raises(ConfigError, match=f"{damaged.name} is damaged"):
+        check_folder(tmp_path, resume=True)
 
 
 def test_demonstrations_are_read_once_for_all_trials(local_ray: None) -> None:
