@@ -152,27 +152,32 @@ def run_folder(checkpoint: Path) -> Path:
 def newest_checkpoint(run_dir: Path) -> Path | None:
     """That of a run's whole checkpoints which saw most steps or updates; None without one.
 
-    Tune numbers every session's from 0. One that was being copied when the run was killed is passed over.
+    Tune numbers every session's from 0. One that was being copied when the run was killed is passed over. Of
+    a run under way one may go meanwhile, because there is a newer one.
     """
 
-    def progress(found: tuple[Path, dict[str, Any]]) -> tuple[int, int, float]:
-        file, state = found
-        return state.get("env_steps", 0), state.get("updates", 0), file.stat().st_mtime
+    def progress(found: tuple[Path, dict[str, Any], float]) -> tuple[int, int, float]:
+        _, state, modified = found
+        return state.get("env_steps", 0), state.get("updates", 0), modified
 
-    found: list[tuple[Path, dict[str, Any]]] = []
+    found: list[tuple[Path, dict[str, Any], float]] = []
     files = [*run_dir.glob(f"checkpoint_*/{STATE_FILE}"), *run_dir.glob(f"*/checkpoint_*/{STATE_FILE}")]
     for file in files:
         above = file.parent.parent
         if above != run_dir and (above / CONFIG_FILE).is_file():
             continue  # of a trial, and this is the sweep
         try:
-            found.append((file, json.loads(file.read_text())))
+            found.append((file, json.loads(file.read_text()), file.stat().st_mtime))
+        except FileNotFoundError:
+            return newest_checkpoint(run_dir)
         except ValueError:
             logger.warning("%s is not whole; passing it over.", file.parent)
-    for file, state in sorted(found, key=progress, reverse=True):
+    for file, state, _ in sorted(found, key=progress, reverse=True):
         broken = broken_files(file.parent, state)
         if not broken:
             return file.parent
+        if not file.exists():
+            return newest_checkpoint(run_dir)
         logger.warning("%s is not whole (%s); passing it over.", file.parent, broken[0])
     return None
 
@@ -182,7 +187,7 @@ def broken_files(checkpoint: Path, state: dict[str, Any]) -> list[str]:
     return [
         name
         for name, fingerprint in state.get(FILES, {}).items()
-        if not (checkpoint / name).is_file() or _fingerprint(checkpoint / name) != fingerprint
+        if _fingerprint(checkpoint / name) != fingerprint
     ]
 
 
@@ -257,6 +262,10 @@ def _files(checkpoint: Path) -> list[Path]:
     return sorted(file for file in checkpoint.rglob("*") if file.is_file() and file.name != STATE_FILE)
 
 
-def _fingerprint(file: Path) -> list[int]:
-    content = file.read_bytes()
+def _fingerprint(file: Path) -> list[int] | None:
+    """None where there is no such file."""
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return None
     return [len(content), zlib.crc32(content)]

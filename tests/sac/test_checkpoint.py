@@ -16,6 +16,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.utils.metrics import LEARNER_RESULTS
 
 from hil_rllib.data.replay import nested_map
+from hil_rllib.sac import checkpoint as checkpoint_module
 from hil_rllib.sac.checkpoint import STATE_FILE, newest_checkpoint, restore_random, restore_run
 
 STEPS = 60
@@ -179,3 +180,19 @@ def test_half_a_checkpoint_is_passed_over(saved, tmp_path, caplog):
     state.write_text(state.read_text()[:1000])
     assert newest_checkpoint(tmp_path).name == "checkpoint_000000"
     assert caplog.text.count("is not whole") == 2
+
+
+def test_a_checkpoint_that_makes_room_for_a_newer_one_is_not_missed(saved, tmp_path, monkeypatch):
+    """As where somebody evaluates a run under way."""
+    first, second = (tmp_path / "trial" / f"checkpoint_{number:06d}" for number in (0, 1))
+    shutil.copytree(saved.path, first)
+    fingerprint = checkpoint_module._fingerprint
+
+    def goes(file):
+        if first.is_dir():
+            shutil.copytree(saved.path, second)
+            shutil.rmtree(first)
+        return fingerprint(file)
+
+    monkeypatch.setattr(checkpoint_module, "_fingerprint", goes)
+    assert newest_checkpoint(tmp_path) == second
