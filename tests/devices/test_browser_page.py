@@ -241,6 +241,28 @@ def test_touch_pads(rig, page, patient):
     )
 
 
+def test_fingers_on_a_quick_screen_do_not_say_too_much(rig, page, patient):
+    page.evaluate("""() => {
+      const touch = (id, kind, number, up) => {
+        const pad = document.getElementById(id), box = pad.getBoundingClientRect();
+        const at = { clientX: box.x + box.width / 2, clientY: box.y + box.height / 2 - up };
+        pad.setPointerCapture = () => {};  // of a finger that is none
+        pad.dispatchEvent(new PointerEvent(kind, { pointerId: number, bubbles: true, ...at }));
+      };
+      const fingers = [["pad", 7], ["lift", 8]];
+      for (const [id, number] of fingers) touch(id, "pointerdown", number, 0);
+      let up = 0;
+      setInterval(() => {
+        up = (up + 1) % 90;
+        for (const [id, number] of fingers) touch(id, "pointermove", number, up);
+      }, 8);  // 120 Hz
+    }""")
+    page.wait_for_timeout(3000)
+    assert page.get_attribute("body", "data-link") == "drive"
+    the_device(rig)._receive()
+    assert all(value > 0 for value in the_device(rig)._keys._deflection[::2])
+
+
 def test_both_cameras_change_and_the_page_tells_what_happens(rig, page, patient):
     def pixels(camera):
         return page.evaluate(f"document.getElementById('camera-{camera}').toDataURL()")

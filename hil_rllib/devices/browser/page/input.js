@@ -1,6 +1,7 @@
 // What the person holds: keys, touch pads, buttons of the page, a gamepad. Which is which the server has told.
 const DEAD_ZONE = 0.1; // of full deflection, as on gamepads plugged in at the robot
 const TOUCHED = 1e-6; // a finger at rest on a pad still takes over
+const MOVE_MS = 20; // between messages of moving fingers: two at 120 Hz would be more than the server takes
 
 const keys = new Map(); // code of the key that is down → control
 const buttons = new Map(); // pointer → control
@@ -12,6 +13,7 @@ let sticks = [];
 let driving = false;
 let changed = () => {};
 let lastPad = "";
+let movedAt = 0;
 let tabbing = false; // the focus was moved with Tab, and by no click since
 
 export function setControls(hello) {
@@ -140,7 +142,6 @@ function listenPad(id) {
     const up = clamp(box.top + box.height / 2 - event.clientY);
     pads[id] = [across, up];
     place(pad, across * reach, -up * reach);
-    changed();
   };
   const end = (event) => {
     if (event.pointerId !== pointer) return;
@@ -155,8 +156,14 @@ function listenPad(id) {
     pad.setPointerCapture(pointer);
     pad.classList.add("held");
     move(event);
+    changed();
   });
-  pad.addEventListener("pointermove", move);
+  pad.addEventListener("pointermove", (event) => {
+    move(event);
+    if (event.pointerId !== pointer || event.timeStamp - movedAt < MOVE_MS) return; // the next beat tells it
+    movedAt = event.timeStamp;
+    changed();
+  });
   for (const kind of ["pointerup", "pointercancel", "lostpointercapture"]) pad.addEventListener(kind, end);
 }
 
