@@ -18,8 +18,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import gymnasium
+
 from envs.gl import HeadlessGLError
+from envs.viewer import NoDisplayError
 from hil_rllib.console import UsageError, new_file, report
+from hil_rllib.contract import ACTION_DIM
 from hil_rllib.data.alignment import align
 from hil_rllib.data.demo import Recording
 from hil_rllib.data.env_replay import EnvSpec, Replay, make_replay_env, replay
@@ -93,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             as_json=arguments.json,
             video=arguments.video,
         )
-    except (DatasetError, HubUnreachable, UsageError, HeadlessGLError, OSError) as error:
+    except (DatasetError, HubUnreachable, UsageError, HeadlessGLError, NoDisplayError, OSError) as error:
         report(error)
         return 2
     succeeded = sum(outcome.success for outcome in outcomes)
@@ -108,7 +112,7 @@ def run(
     dataset = open_dataset(source)
     demos, _ = align(dataset, episodes=episodes, step_size=spec.step_size)
     recordings = [demo.recording for demo in demos if demo.recording is not None]
-    env = make_replay_env(spec, recordings)
+    env = _make_env(spec, recordings)
     outcomes = []
     with contextlib.closing(VideoRecorder(env, video, who="recorded") if video else env) as seen:
         for recording in recordings:
@@ -116,6 +120,19 @@ def run(
             print(json.dumps(asdict(outcome)) if as_json else outcome, flush=True)
             outcomes.append(outcome)
     return outcomes
+
+
+def _make_env(spec: EnvSpec, recordings: list[Recording]) -> gymnasium.Env:
+    """Raises UsageError for an id that these recordings cannot drive."""
+    try:
+        env = make_replay_env(spec, recordings)
+    except (gymnasium.error.Error, TypeError) as error:  # TypeError: its cube cannot be put where it was
+        raise UsageError(f"--env {spec.id}: {error} Recordings are replayed in {EnvSpec.id}.") from error
+    if env.action_space.shape != (ACTION_DIM,):
+        shape = env.action_space.shape
+        env.close()
+        raise UsageError(f"--env {spec.id} takes actions of shape {shape}, recordings hold ({ACTION_DIM},).")
+    return env
 
 
 if __name__ == "__main__":

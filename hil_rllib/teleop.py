@@ -5,7 +5,7 @@
     python -m hil_rllib.teleop --scene pick_cube               a bundled scene in MuJoCo's viewer
     python -m hil_rllib.teleop --calibrate my_pad.json         make a map of your gamepad
 
-A live line shows who acts, the action, the rate and the latency. Ctrl-C ends the session.
+A live line shows who acts, the action, the rate and the latency. Ctrl-C ends the session, twice at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import gymnasium
 
 from envs.gl import HeadlessGLError
 from envs.viewer import SCENES, NoDisplayError, open_scene
-from hil_rllib.console import Interrupt, LiveLine, UsageError, new_file, report
+from hil_rllib.console import INTERRUPTED, Interrupt, LiveLine, UsageError, new_file, report
 from hil_rllib.contract import IS_INTERVENTION, RERECORD, SUCCESS
 from hil_rllib.devices import DeviceUnavailable
 from hil_rllib.devices.controls import help_text
@@ -37,7 +37,7 @@ PAUSE_S = 1.0  # [s] between episodes that a person drives, to take a breath; gy
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 2 bad input."""
+    """Exit status: 0 done, 2 bad input, 130 stopped at once by Ctrl-C."""
     args = parse_args(argv)
     quiet()
     try:
@@ -47,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return calibrate(args.calibrate)
         else:
             teleoperate(args)
+    except KeyboardInterrupt:
+        print("Stopped at once.", file=sys.stderr)
+        return INTERRUPTED
     except (UsageError, DeviceUnavailable, HeadlessGLError, NoDisplayError, ValueError, OSError) as error:
         hint = " Here: --headless." if isinstance(error, NoDisplayError) and args.scene is None else ""
         report(f"{error}{hint}")

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from hil_rllib.config import CONFIG_FILE, Config, ConfigError, load_config
 from hil_rllib.console import report
 from hil_rllib.data.demos import load_demos
 from hil_rllib.data.lerobot_format import DatasetError
-from hil_rllib.devices import DeviceUnavailable, check_device, check_present
+from hil_rllib.devices import DeviceUnavailable, check_device, check_present, device_class
 from hil_rllib.devices.gamepad_maps import load_maps
 from hil_rllib.disk import DiskError, refusal, write_whole
 from hil_rllib.disk_full import check_saved, ended_early, not_begun
@@ -207,7 +208,7 @@ def check_rings(config: Config, longest: int) -> None:
 
 
 def check_operator(config: Config) -> None:
-    """Raises where an input device cannot be used: unknown, not here, or with a bad map of its buttons."""
+    """Raises where a device cannot be used: unknown, not here, in use by another, or with a bad map."""
     devices = [(device, device_options(config, seat)) for seat, device in enumerate(config.operator.devices)]
     for device, options in devices:
         check_device(device, **options)
@@ -216,6 +217,12 @@ def check_operator(config: Config) -> None:
     if "RAY_ADDRESS" not in os.environ:  # in a cluster the operator may sit at another machine
         for device, options in devices:
             check_present(device, **options)
+        made = Counter(map(device_class, config.operator.devices))
+        if any(seats > 1 and device.one_per_machine for device, seats in made.items()):
+            raise ConfigError(
+                f"operator.device is '{', '.join(config.operator.devices)}': at this one machine two would "
+                "have the same one in their hands. Give each another, such as browser, or a machine."
+            )
 
 
 def train(

@@ -47,6 +47,19 @@ def test_ctrl_c_ends_a_paced_session_with_its_summary_and_a_whole_film(tmp_path)
         assert sum(1 for _ in container.decode(video=0)) == (1 + steps) + 1 + 2 * 10
 
 
+def test_ctrl_c_that_nobody_awaits_ends_it_in_one_line(capsys, monkeypatch):
+    """While all is made ready, while a film is drawn at the end, and with the second one in a session."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(teleop, "teleoperate", interrupted)
+    monkeypatch.setattr(teleop, "open_scene", interrupted)
+    for arguments in ([], ["--scene", "panda"]):
+        assert teleop.main(arguments) == 130
+        assert capsys.readouterr().err == "Stopped at once.\n"
+
+
 def test_it_stops_after_as_many_steps_as_asked(capsys):
     assert teleop.main([*SCRIPTED, "--steps", "7"]) == 0
     assert "episodes 0, solved 0, steps 7, by hand 7" in capsys.readouterr().out

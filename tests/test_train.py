@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -224,6 +225,20 @@ def test_encoder_weights_are_found_from_any_working_directory(tmp_path, monkeypa
 def test_a_device_that_is_not_there_yet(refused):
     error = refused(SMOKE, "run.mode=async", "operator.device=gamepad")
     assert "scripted" in error
+
+
+@pytest.mark.parametrize("device", ["gamepad", "keyboard", "auto"])
+def test_two_robots_are_not_driven_by_one_gamepad_or_keyboard(device, monkeypatch):
+    """A gamepad's device opens the first one that fits: two would open the same."""
+    monkeypatch.setattr("hil_rllib.devices.gamepad.GamepadDevice.missing", lambda: None)
+    monkeypatch.setattr("hil_rllib.devices.keyboard.KeyboardDevice.missing", lambda: None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    two = load_config(SMOKE, ["run.mode=async", "operator.count=2", f"operator.device={device}"])
+    with pytest.raises(train.ConfigError, match="have the same one in their hands"):
+        train.check_operator(two)
+    train.check_operator(replace(two, operator=replace(two.operator, device=("gamepad", "keyboard"))))
+    monkeypatch.setenv("RAY_ADDRESS", "auto")  # each at a machine of their own
+    train.check_operator(two)
 
 
 @pytest.mark.timeout(500)

@@ -52,6 +52,9 @@ class TeleopDevice(abc.ABC):
     realtime: ClassVar[bool] = True
     """A person at a real clock is behind it: the env must be paced, the trigger debounced."""
 
+    one_per_machine: ClassVar[bool] = False
+    """Two of them on one machine would be the same hardware in the same hands."""
+
     @classmethod
     def missing(cls) -> str | None:
         """Why the device cannot be used here and now, and what to do; None where it can."""

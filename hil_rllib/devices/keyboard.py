@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 
@@ -38,6 +38,8 @@ NO_DISPLAY = (
 
 class KeyboardDevice(TeleopDevice):
     """A motion or gripper key takes over while held; Space takes over until the next Space."""
+
+    one_per_machine: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._held = Held(motion_intervenes=True, bounce_s=BOUNCE_S)

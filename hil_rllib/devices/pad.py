@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import ClassVar
 
 from hil_rllib.contract import Command
 from hil_rllib.devices.base import TeleopDevice
@@ -19,6 +20,8 @@ class PadDevice(TeleopDevice):
 
     dead_zone: deflection [-] below which a stick is at rest; above it motion begins at 0 and ends at 1.
     """
+
+    one_per_machine: ClassVar[bool] = True  # each takes the first that fits
 
     def __init__(self, dead_zone: float = DEAD_ZONE) -> None:
         if not 0 <= dead_zone < 1:

@@ -44,6 +44,29 @@ def test_unusable_dataset_gives_exit_code_2(tmp_path: Path, capsys: pytest.Captu
     assert capsys.readouterr().err.startswith(f"error: {tmp_path}/meta/info.json: not found")
 
 
+@pytest.mark.parametrize(
+    ("env_id", "message"),
+    [
+        ("hil/PandaPickCub-v0", "Did you mean: `PandaPickCube`?"),
+        ("hil/PandaArrangeBoxes-v0", "Recordings are replayed in hil/PandaPickCube-v0."),
+        ("hil/PandaPickCubeBase-v0", "takes actions of shape (7,), recordings hold (4,)."),
+        ("hil/PandaPickCubeViewer-v0", "The viewer needs a display"),
+    ],
+)
+def test_an_env_that_recordings_cannot_drive_gives_exit_code_2_and_one_line(
+    env_id: str,
+    message: str,
+    real_demos: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    assert main([str(real_demos), "--episodes", "0", "--env", env_id]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: ")
+    assert message in said
+
+
 @pytest.mark.parametrize(("text", "episodes"), [("3", [3]), ("0-2", [0, 1, 2]), ("0-1,7", [0, 1, 7])])
 def test_episode_ranges(text: str, episodes: list[int]):
     assert parse_episodes(text) == episodes

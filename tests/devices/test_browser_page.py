@@ -176,6 +176,50 @@ def test_buttons_can_be_pressed_with_the_keyboard_alone(rig, page, patient):
     settled(rig)
 
 
+def test_a_key_let_go_after_the_focus_has_moved_moves_the_arm_no_more(rig, page, patient):
+    page.keyboard.down("ArrowUp")
+    settled(rig, "+x")
+    page.keyboard.press("Tab")
+    page.keyboard.up("ArrowUp")
+    settled(rig)
+    while page.evaluate("document.activeElement.dataset.hold") != "intervene":
+        page.keyboard.press("Tab")
+    page.keyboard.down("Space")
+    settled(rig, "intervene")
+    page.keyboard.press("Tab")  # Space comes up over another button
+    settled(rig)
+
+
+def test_a_click_leaves_the_keys_to_the_arm(rig, page, patient):
+    for button in ("#seat", "#seat", "#help summary"):  # give the controls back, take them, look up the keys
+        page.click(button)
+    page.wait_for_selector("body[data-link=drive]")
+    for key, name in (("ArrowUp", "+x"), ("Space", "toggle")):
+        page.keyboard.down(key)
+        settled(rig, name)
+        page.keyboard.up(key)
+        settled(rig)
+    assert page.get_attribute("body", "data-link") == "drive"
+
+
+def test_somebody_who_asks_takes_no_key_from_the_driver(rig, page, patient):
+    watching = page.context.new_page()
+    watching.goto(the_device(rig).url.split("?")[0])
+    watching.wait_for_selector("body[data-link=watch]")
+    page.bring_to_front()
+    page.keyboard.down("ArrowUp")
+    settled(rig, "+x")
+    watching.click("#seat")
+    page.wait_for_selector("#question[open]")
+    page.keyboard.up("ArrowUp")
+    settled(rig)
+    page.keyboard.down("Enter")  # ends the episode; it answers nobody
+    settled(rig, "success")
+    page.keyboard.up("Enter")
+    settled(rig)
+    assert page.get_attribute("body", "data-link") == "drive"
+
+
 def test_touch_pads(rig, page, patient):
     grips = {"+x": ("#pad", 0, -1), "-x": ("#pad", 0, 1), "+y": ("#pad", -1, 0), "-y": ("#pad", 1, 0)}
     grips |= {"+z": ("#lift", 0, -1), "-z": ("#lift", 0, 1)}
@@ -195,6 +239,28 @@ def test_touch_pads(rig, page, patient):
         lambda control: page.mouse.up(),
         [c for c in CONTROLS if c.name in grips],
     )
+
+
+def test_fingers_on_a_quick_screen_do_not_say_too_much(rig, page, patient):
+    page.evaluate("""() => {
+      const touch = (id, kind, number, up) => {
+        const pad = document.getElementById(id), box = pad.getBoundingClientRect();
+        const at = { clientX: box.x + box.width / 2, clientY: box.y + box.height / 2 - up };
+        pad.setPointerCapture = () => {};  // of a finger that is none
+        pad.dispatchEvent(new PointerEvent(kind, { pointerId: number, bubbles: true, ...at }));
+      };
+      const fingers = [["pad", 7], ["lift", 8]];
+      for (const [id, number] of fingers) touch(id, "pointerdown", number, 0);
+      let up = 0;
+      setInterval(() => {
+        up = (up + 1) % 90;
+        for (const [id, number] of fingers) touch(id, "pointermove", number, up);
+      }, 8);  // 120 Hz
+    }""")
+    page.wait_for_timeout(3000)
+    assert page.get_attribute("body", "data-link") == "drive"
+    the_device(rig)._receive()
+    assert all(value > 0 for value in the_device(rig)._keys._deflection[::2])
 
 
 def test_both_cameras_change_and_the_page_tells_what_happens(rig, page, patient):

@@ -1,8 +1,9 @@
 // What the person holds: keys, touch pads, buttons of the page, a gamepad. Which is which the server has told.
 const DEAD_ZONE = 0.1; // of full deflection, as on gamepads plugged in at the robot
 const TOUCHED = 1e-6; // a finger at rest on a pad still takes over
+const MOVE_MS = 20; // between messages of moving fingers: two at 120 Hz would be more than the server takes
 
-const keys = new Set(); // controls by name
+const keys = new Map(); // code of the key that is down → control
 const buttons = new Map(); // pointer → control
 const pads = { pad: [0, 0], lift: [0, 0] }; // deflection right and up, in [-1, 1]
 const byCode = new Map();
@@ -12,6 +13,8 @@ let sticks = [];
 let driving = false;
 let changed = () => {};
 let lastPad = "";
+let movedAt = 0;
+let tabbing = false; // the focus was moved with Tab, and by no click since
 
 export function setControls(hello) {
   byCode.clear();
@@ -39,14 +42,20 @@ export function released() {
 export function held() {
   const gamepad = readGamepad();
   const x = pads.pad[1], y = -pads.pad[0], z = pads.lift[1];
-  return { hands: [...new Set([...keys, ...buttons.values()])], touch: [x, y, z], ...gamepad };
+  return { hands: [...new Set([...keys.values(), ...buttons.values()])], touch: [x, y, z], ...gamepad };
 }
 
 export function listen(callback) {
   changed = callback;
-  addEventListener("keydown", (event) => onKey(event, true));
-  addEventListener("keyup", (event) => onKey(event, false));
+  addEventListener("keydown", onKeyDown);
+  addEventListener("keyup", onKeyUp);
   addEventListener("blur", letGo);
+  // A button that was clicked, or a question that came up, would keep the keys from the arm.
+  addEventListener("focusin", ({ target }) => tabbing || target.blur());
+  addEventListener("pointerdown", () => {
+    tabbing = false;
+    document.activeElement?.blur();
+  });
   document.addEventListener("visibilitychange", () => document.hidden && letGo());
   addEventListener("contextmenu", (event) => event.target.closest("button, .pad") && event.preventDefault());
   for (const button of document.querySelectorAll("[data-hold]")) listenButton(button);
@@ -64,14 +73,23 @@ function letGo() {
   changed();
 }
 
-function onKey(event, down) {
+function onKeyDown(event) {
+  if (event.code === "Tab") tabbing = true;
   const name = byCode.get(event.code) ?? byChar.get(event.key?.toLowerCase());
   if (!name || !driving) return;
   // Whoever moves through the page with Tab presses its buttons with Space and Enter.
   if (document.activeElement?.matches(":focus-visible:not(body)")) return;
   event.preventDefault();
   if (event.repeat) return;
-  down ? keys.add(name) : keys.delete(name);
+  keys.set(event.code, name);
+  mark();
+  changed();
+}
+
+// Wherever the focus is by now, and whatever the key would type by now: what was held is let go.
+function onKeyUp(event) {
+  if (!keys.delete(event.code)) return;
+  event.preventDefault();
   mark();
   changed();
 }
@@ -102,12 +120,14 @@ function listenButton(button) {
       changed();
     }
   });
-  button.addEventListener("keyup", () => {
+  const letUp = () => {
     if (buttons.delete(name)) {
       mark();
       changed();
     }
-  });
+  };
+  button.addEventListener("keyup", letUp);
+  button.addEventListener("blur", letUp); // the key comes up elsewhere
 }
 
 function listenPad(id) {
@@ -122,7 +142,6 @@ function listenPad(id) {
     const up = clamp(box.top + box.height / 2 - event.clientY);
     pads[id] = [across, up];
     place(pad, across * reach, -up * reach);
-    changed();
   };
   const end = (event) => {
     if (event.pointerId !== pointer) return;
@@ -137,8 +156,14 @@ function listenPad(id) {
     pad.setPointerCapture(pointer);
     pad.classList.add("held");
     move(event);
+    changed();
   });
-  pad.addEventListener("pointermove", move);
+  pad.addEventListener("pointermove", (event) => {
+    move(event);
+    if (event.pointerId !== pointer || event.timeStamp - movedAt < MOVE_MS) return; // the next beat tells it
+    movedAt = event.timeStamp;
+    changed();
+  });
   for (const kind of ["pointerup", "pointercancel", "lostpointercapture"]) pad.addEventListener(kind, end);
 }
 
@@ -154,7 +179,7 @@ function place(pad, right, down) {
 }
 
 function mark() {
-  const down = new Set([...keys, ...buttons.values()]);
+  const down = new Set([...keys.values(), ...buttons.values()]);
   for (const button of document.querySelectorAll("[data-hold]")) {
     button.classList.toggle("held", down.has(button.dataset.hold));
   }
