@@ -139,6 +139,39 @@ def test_check_passes_a_sound_dataset_and_fails_one_without_success(
     assert "no success in these episodes (1 episodes: 3)" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("change", [not_a_number, None], ids=["NaN", "cut off"])
+def test_what_cannot_be_repaired_can_be_left_out_of_a_repair(
+    change: Change | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write(tmp_path / "set", change) if change else write(tmp_path / "set")
+    if change is None:
+        data = folder / "data" / "chunk-000" / "file-001.parquet"
+        data.write_bytes(data.read_bytes()[:500])
+    assert run("convert", folder, tmp_path / "all", "--repair") == 2
+    assert run("plot", folder, tmp_path / "all.png") == 2
+    said = capsys.readouterr().err.splitlines()
+    assert [line.startswith("error: ") and "file-001.parquet" in line for line in said] == [True, True]
+    assert run("convert", folder, tmp_path / "good", "--repair", "--episodes", "0,2") == 0
+    assert run("check", tmp_path / "good") == 0
+    assert run("plot", folder, tmp_path / "good.png", "--episodes", "0,2") == 0
+
+
+def test_a_repair_of_another_robots_dataset_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with LeRobotWriter(
+        tmp_path / "arm", cameras=(), environment_state=False, state_names=("x", "y"), action_names=("x", "y")
+    ) as writer:
+        for t in range(4):
+            row = np.full(2, t, np.float32)
+            ended = {"terminated": t == 3, "truncated": False, "success": t == 3}
+            writer.add_step({"agent_pos": row}, row, reward=float(t == 3), **ended)
+        writer.end_episode()
+    assert run("convert", tmp_path / "arm", tmp_path / "new", "--repair") == 2
+    assert run("plot", tmp_path / "arm", tmp_path / "arm.png") == 2
+    assert capsys.readouterr().err.count("(18,) fits") == 2
+
+
 def test_check_names_each_damaged_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write(tmp_path / "set")
     path = folder / "videos/observation.images.front/chunk-000/file-001.mp4"
