@@ -172,6 +172,19 @@ def test_a_repair_of_another_robots_dataset_is_refused(
     assert capsys.readouterr().err.count("(18,) fits") == 2
 
 
+def test_a_hand_that_only_trembles_is_no_frozen_camera(tmp_path: Path) -> None:
+    """It travels far, but ever about one place, so that what the camera shows hardly changes."""
+
+    def trembling(index: int, rows: list[dict[str, np.ndarray]]) -> None:
+        if index == 1:
+            for t, row in enumerate(rows):
+                row["action"] = np.array([0, 0, -0.5 if t % 2 else 0.5, row["action"][3]], np.float32)
+                row["state"] = np.append(row["state"][:15], np.float32([0, 0, 0.006 * (t % 2)]))
+                row["frame"] = rows[0]["frame"] + np.uint8(t % 2)
+
+    assert run("check", write(tmp_path / "set", trembling)) == 0
+
+
 def test_check_names_each_damaged_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write(tmp_path / "set")
     path = folder / "videos/observation.images.front/chunk-000/file-001.mp4"
