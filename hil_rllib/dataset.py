@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from hil_rllib.console import report
+from hil_rllib.console import UsageError, report
 from hil_rllib.data import hub_push
 from hil_rllib.data import lerobot_format as fmt
 from hil_rllib.data.alignment import check_features, check_finite, decide
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
         return run(arguments)
-    except (DatasetError, HubUnreachable, OSError) as error:
+    except (DatasetError, HubUnreachable, UsageError, OSError) as error:
         report(error)
         return 2
 
@@ -131,6 +131,8 @@ def merge(arguments: argparse.Namespace) -> int:
 
 def plot_command(arguments: argparse.Namespace) -> int:
     """Draws it."""
+    if arguments.picture.suffix.lower() != ".png":
+        raise UsageError(f"{arguments.picture}: the name must end in .png.")
     dataset = _open(arguments.dataset, arguments)
     chosen = arguments.episodes
     if chosen is None:

@@ -251,6 +251,16 @@ def test_info_as_text_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "no such folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["demos", "demos.txt"])
+def test_plot_refuses_a_name_that_is_no_pictures(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write(tmp_path / "set", episodes=1)
+    assert run("plot", folder, tmp_path / name) == 2
+    assert f"{name}: the name must end in .png." in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 def test_plot_draws_one_row_of_panels_per_episode(tmp_path: Path) -> None:
     folder = write(tmp_path / "set")
     heights = []
