@@ -190,7 +190,7 @@ def test_check_names_each_damaged_video(tmp_path: Path, capsys: pytest.CaptureFi
     path = folder / "videos/observation.images.front/chunk-000/file-001.mp4"
     path.write_bytes(path.read_bytes()[:500])
     assert run("check", folder) == 1
-    assert f"damage     {path}: cannot be decoded" in capsys.readouterr().out
+    assert capsys.readouterr().out.count(f"damage     {path}: cannot be decoded") == 1
     assert run("convert", folder, tmp_path / "copy") == 2
     assert not (tmp_path / "copy").exists()
     assert run("convert", folder, tmp_path / "copy", "--episodes", "0,2") == 0

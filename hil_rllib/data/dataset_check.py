@@ -178,7 +178,7 @@ def _check_frames(dataset: LeRobotDataset, position: int, seen: _Seen) -> None:
 
 def _readable_frames(dataset: LeRobotDataset, position: int, seen: _Seen) -> dict[str, Frames]:
     frames: dict[str, Frames] = {}
-    for cameras in (list(dataset.cameras), *([camera] for camera in dataset.cameras)):
+    for cameras in dict.fromkeys([dataset.cameras, *((camera,) for camera in dataset.cameras)]):
         try:  # all at once, in parallel; one by one where that fails, to name each damaged file
             (episode,) = dataset.read([position], frames=True, cameras=cameras)
         except DatasetError as error:
