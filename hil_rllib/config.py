@@ -367,6 +367,11 @@ def _check(config: Config, origin: str) -> None:
             "encoder.frozen to true.",
         ),
         (
+            reward_run and config.env.reward_type != "sparse",
+            "run.algorithm 'reward' takes a rewarded step for success, env.reward_type 'dense' rewards every "
+            "step. Set env.reward_type=sparse.",
+        ),
+        (
             reward_run and config.run.init_from is not None,
             "run.init_from begins with a policy, run.algorithm 'reward' has none. Remove it.",
         ),

@@ -23,16 +23,16 @@ from typing import Any
 
 import numpy as np
 
-from hil_rllib.console import report
+from hil_rllib.console import UsageError, report
 from hil_rllib.data import hub_push
 from hil_rllib.data import lerobot_format as fmt
-from hil_rllib.data.alignment import decide
+from hil_rllib.data.alignment import check_features, check_finite, decide
 from hil_rllib.data.dataset_check import check
 from hil_rllib.data.dataset_plot import plot
 from hil_rllib.data.hub import HubUnreachable
 from hil_rllib.data.lerobot_copy import Source, copy_datasets
 from hil_rllib.data.lerobot_format import DatasetError
-from hil_rllib.data.lerobot_reader import LeRobotDataset, open_dataset
+from hil_rllib.data.lerobot_reader import Episode, LeRobotDataset, open_dataset
 from hil_rllib.data.repair import to_recording
 from hil_rllib.data.repaired_rows import Repair
 from hil_rllib.replay import parse_episodes
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
         return run(arguments)
-    except (DatasetError, HubUnreachable, OSError) as error:
+    except (DatasetError, HubUnreachable, UsageError, OSError) as error:
         report(error)
         return 2
 
@@ -131,15 +131,17 @@ def merge(arguments: argparse.Namespace) -> int:
 
 def plot_command(arguments: argparse.Namespace) -> int:
     """Draws it."""
+    if arguments.picture.suffix.lower() != ".png":
+        raise UsageError(f"{arguments.picture}: the name must end in .png.")
     dataset = _open(arguments.dataset, arguments)
-    everything = list(dataset.read())
-    reading = decide(everything, str(dataset.root), dataset.info.version).reading
     chosen = arguments.episodes
     if chosen is None:
         chosen = np.unique(np.linspace(0, len(dataset) - 1, PLOTTED).round().astype(int)).tolist()
     dataset.choose(chosen)
+    sound = _sound(dataset, chosen)
+    reading = decide(list(sound.values()), str(dataset.root), dataset.info.version).reading
     step_size = Repair.step_size
-    recordings = [to_recording(everything[i], reading, step_size, lambda _: None) for i in chosen]
+    recordings = [to_recording(sound[i], reading, step_size, lambda _: None) for i in chosen]
     plot(recordings, arguments.picture, f"{dataset.root.name}: {len(chosen)} of {len(dataset)} episodes")
     print(arguments.picture)
     return 0
@@ -149,9 +151,31 @@ def _source(dataset: LeRobotDataset, repair: bool, episodes: Sequence[int] | Non
     dataset.choose(episodes)
     if not repair:
         return Source(dataset, episodes)
-    report = decide(list(dataset.read()), str(dataset.root), dataset.info.version)
+    chosen = range(len(dataset)) if episodes is None else episodes
+    sound = _sound(dataset, chosen)
+    report = decide(list(sound.values()), str(dataset.root), dataset.info.version)
     logging.getLogger(__name__).info("%s", report)
     return Source(dataset, episodes, Repair(report.reading, report.note))
+
+
+def _sound(dataset: LeRobotDataset, chosen: Sequence[int]) -> dict[int, Episode]:
+    """Episodes by position: those chosen, and as further evidence for `decide` what else can be read.
+
+    Raises:
+        DatasetError: not of this task, or a chosen episode is damaged or not finite.
+    """
+    check_features(dataset)
+    sound = {}
+    for position in range(len(dataset)):
+        try:
+            (episode,) = dataset.read([position])
+            check_finite(episode)
+        except DatasetError:
+            if position in chosen:
+                raise
+        else:
+            sound[position] = episode
+    return sound
 
 
 def _write(sources: Sequence[Source], arguments: argparse.Namespace) -> int:

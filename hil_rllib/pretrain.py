@@ -29,7 +29,7 @@ from hil_rllib.models.weights import BUNDLED
 from hil_rllib.pretraining.card import Facts, write_card
 from hil_rllib.pretraining.probe import probe
 from hil_rllib.pretraining.scenes import Scenes, render_scenes
-from hil_rllib.pretraining.trunk import TrunkConfig, TrunkProgress, TrunkTrainer, save_trunk
+from hil_rllib.pretraining.trunk import CHECKPOINT_FILE, TrunkConfig, TrunkProgress, TrunkTrainer, save_trunk
 
 HELD_OUT_SEED = 1_000_000  # of the scenes that measure; the next is that of those that choose the best trunk
 OUT = Path("my_encoder")
@@ -104,7 +104,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     cache = cache_dir() / "pretrain"
     parser.add_argument("--cache", type=Path, default=cache, help="for scenes and checkpoint (%(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on from the last run's checkpoint")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.batch > options.scenes:
+        parser.error(f"--batch {options.batch} is more than --scenes {options.scenes}; give as many at most")
+    if options.resume and not (options.cache / CHECKPOINT_FILE).is_file():  # before scenes are drawn
+        parser.error(f"--resume: there is no {CHECKPOINT_FILE} in {options.cache} to go on from")
+    return options
 
 
 def draw(what: str, count: int, seed: int, cache: Path, line: LiveLine) -> Scenes:

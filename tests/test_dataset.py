@@ -139,12 +139,58 @@ def test_check_passes_a_sound_dataset_and_fails_one_without_success(
     assert "no success in these episodes (1 episodes: 3)" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("change", [not_a_number, None], ids=["NaN", "cut off"])
+def test_what_cannot_be_repaired_can_be_left_out_of_a_repair(
+    change: Change | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write(tmp_path / "set", change) if change else write(tmp_path / "set")
+    if change is None:
+        data = folder / "data" / "chunk-000" / "file-001.parquet"
+        data.write_bytes(data.read_bytes()[:500])
+    assert run("convert", folder, tmp_path / "all", "--repair") == 2
+    assert run("plot", folder, tmp_path / "all.png") == 2
+    said = capsys.readouterr().err.splitlines()
+    assert [line.startswith("error: ") and "file-001.parquet" in line for line in said] == [True, True]
+    assert run("convert", folder, tmp_path / "good", "--repair", "--episodes", "0,2") == 0
+    assert run("check", tmp_path / "good") == 0
+    assert run("plot", folder, tmp_path / "good.png", "--episodes", "0,2") == 0
+
+
+def test_a_repair_of_another_robots_dataset_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with LeRobotWriter(
+        tmp_path / "arm", cameras=(), environment_state=False, state_names=("x", "y"), action_names=("x", "y")
+    ) as writer:
+        for t in range(4):
+            row = np.full(2, t, np.float32)
+            ended = {"terminated": t == 3, "truncated": False, "success": t == 3}
+            writer.add_step({"agent_pos": row}, row, reward=float(t == 3), **ended)
+        writer.end_episode()
+    assert run("convert", tmp_path / "arm", tmp_path / "new", "--repair") == 2
+    assert run("plot", tmp_path / "arm", tmp_path / "arm.png") == 2
+    assert capsys.readouterr().err.count("(18,) fits") == 2
+
+
+def test_a_hand_that_only_trembles_is_no_frozen_camera(tmp_path: Path) -> None:
+    """It travels far, but ever about one place, so that what the camera shows hardly changes."""
+
+    def trembling(index: int, rows: list[dict[str, np.ndarray]]) -> None:
+        if index == 1:
+            for t, row in enumerate(rows):
+                row["action"] = np.array([0, 0, -0.5 if t % 2 else 0.5, row["action"][3]], np.float32)
+                row["state"] = np.append(row["state"][:15], np.float32([0, 0, 0.006 * (t % 2)]))
+                row["frame"] = rows[0]["frame"] + np.uint8(t % 2)
+
+    assert run("check", write(tmp_path / "set", trembling)) == 0
+
+
 def test_check_names_each_damaged_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write(tmp_path / "set")
     path = folder / "videos/observation.images.front/chunk-000/file-001.mp4"
     path.write_bytes(path.read_bytes()[:500])
     assert run("check", folder) == 1
-    assert f"damage     {path}: cannot be decoded" in capsys.readouterr().out
+    assert capsys.readouterr().out.count(f"damage     {path}: cannot be decoded") == 1
     assert run("convert", folder, tmp_path / "copy") == 2
     assert not (tmp_path / "copy").exists()
     assert run("convert", folder, tmp_path / "copy", "--episodes", "0,2") == 0
@@ -203,6 +249,16 @@ def test_info_as_text_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert about["features"]["observation.images.wrist"] == "video 48x48, called observation.images.front"
     assert run("info", tmp_path / "nowhere") == 2
     assert "no such folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["demos", "demos.txt"])
+def test_plot_refuses_a_name_that_is_no_pictures(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write(tmp_path / "set", episodes=1)
+    assert run("plot", folder, tmp_path / name) == 2
+    assert f"{name}: the name must end in .png." in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_plot_draws_one_row_of_panels_per_episode(tmp_path: Path) -> None:

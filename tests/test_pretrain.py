@@ -144,3 +144,19 @@ def test_a_zero_count_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         pretrain.main(["--scenes", "0"])
     assert "at least 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--scenes", "8"], "--batch 16 is more than --scenes 8"),
+        (["--resume"], "there is no trunk-training.pt in"),
+    ],
+)
+def test_what_could_not_be_trained_is_refused_before_anything_is_drawn(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        pretrain.main([*arguments, "--cache", str(tmp_path)])
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

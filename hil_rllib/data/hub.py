@@ -60,11 +60,11 @@ def _snapshot(repo_id: str, cache_dir: Path | None, timeout_s: float, revision: 
     # huggingface_hub reads HF_ENDPOINT only when it is imported.
     endpoint = os.environ.get("HF_ENDPOINT") or None
 
-    def newest() -> str | None:
-        return hub.HfApi(endpoint=endpoint).dataset_info(repo_id, revision=revision, timeout=timeout_s).sha
+    def probe() -> None:
+        hub.HfApi(endpoint=endpoint).dataset_info(repo_id, revision=revision, timeout=timeout_s)
 
     try:
-        sha = within(PROBE_SHARE * timeout_s, newest)
+        within(PROBE_SHARE * timeout_s, probe)
     except RevisionNotFoundError as error:
         raise DatasetError(
             repo_id, f"has no revision {revision!r}.", "Name a branch, tag or commit that its page lists."
@@ -87,7 +87,7 @@ def _snapshot(repo_id: str, cache_dir: Path | None, timeout_s: float, revision: 
         path = hub.snapshot_download(
             repo_id,
             repo_type="dataset",
-            revision=sha,
+            revision=revision,  # by its name: the cache then knows which commit that is, for want of the hub
             cache_dir=cache_dir,
             endpoint=endpoint,
             etag_timeout=timeout_s,

@@ -63,7 +63,7 @@ def mismatch(recording: Recording, result: Replay) -> str | None:
 
 
 def cache_key(dataset: LeRobotDataset, recordings: list[Recording], spec: EnvSpec, render: bool) -> str:
-    """Changes with the dataset's contents, the environment's arguments and its code."""
+    """Changes with the dataset's contents, how they were read, and the environment's arguments and code."""
     ignored = {"image_obs"} if render else {"image_obs", "render_quality"}
     kwargs = {key: value for key, value in spec.kwargs.items() if key not in ignored}
     indices = [recording.episode_index for recording in recordings]
@@ -74,6 +74,10 @@ def cache_key(dataset: LeRobotDataset, recordings: list[Recording], spec: EnvSpe
     files += sorted(Path(envs.__file__).parent.glob("*.py"))
     for file in files:
         digest.update(file.read_bytes())
+    for recording in recordings:  # files alone do not tell: features are mapped, conventions decided
+        start = np.float64(recording.start_gripper)
+        for part in (start, recording.actions, recording.agent_pos, recording.environment_state):
+            digest.update(b"none" if part is None else part.tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -26,6 +26,7 @@ from hil_rllib.pretraining.scenes import Scenes
 
 logger = logging.getLogger(__name__)
 
+CHECKPOINT_FILE = "trunk-training.pt"
 EVALUATIONS = 20  # held-out checks, and checkpoints, over a run
 AVERAGE_DECAY = 0.998  # of the weights' moving average, per step, once warm
 WARM_UP = 0.05  # of the run; then the learning rate falls along a cosine
@@ -80,7 +81,7 @@ class TrunkTrainer:
 
     def __init__(self, config: TrunkConfig, train: Scenes, held_out: Scenes, folder: Path) -> None:
         self.config, self.train_scenes, self.held_out = config, train, held_out
-        self.checkpoint = folder / "trunk-training.pt"
+        self.checkpoint = folder / CHECKPOINT_FILE
         torch.manual_seed(config.seed)
         self.model = Sight(load_encoder("random", config.seed)).to(config.device)
         self.average = copy.deepcopy(self.model).requires_grad_(False)

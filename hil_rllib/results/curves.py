@@ -117,12 +117,13 @@ def join(sessions: Sequence[dict[str, Series]]) -> dict[str, Series]:
 
 
 def evaluations(scalars: dict[str, Series], clock: str) -> EvaluationCurve:
-    """Each evaluation once: reports repeat the latest until the next."""
+    """Each evaluation once: reports repeat the latest until the next, and those of a resumed run at first
+    that of its checkpoint, although later ones may lie between."""
     empty = np.zeros(0)
     at = scalars.get(f"evaluation/at_{clock}")
     if at is None:
         return EvaluationCurve(empty, empty, empty, empty)
-    new = np.flatnonzero(np.diff(at.values, prepend=-1.0) != 0)
+    new = np.flatnonzero(np.diff(np.maximum.accumulate(at.values), prepend=-1.0) > 0)
     success, episodes = scalars["evaluation/success"].values, scalars["evaluation/episodes"].values
     # TensorBoard keeps 32-bit floats; successes are whole episodes.
     solved = np.round(success[new] * episodes[new])

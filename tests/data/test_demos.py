@@ -17,6 +17,7 @@ from hil_rllib.data.env_replay import EnvSpec, make_replay_env, replay
 from hil_rllib.data.lerobot_format import DatasetError
 from hil_rllib.data.lerobot_reader import open_dataset
 from hil_rllib.data.lerobot_writer import LeRobotWriter
+from hil_rllib.data.rerender import cache_key
 
 FIXED = EnvSpec(kwargs={"render_quality": "fast"})
 RANDOM = EnvSpec(kwargs={"render_quality": "fast", "random_block_position": True})
@@ -58,6 +59,18 @@ def test_rerendered_frames_are_the_recorded_scene_and_come_from_the_cache_afterw
     assert "from the cache" in caplog.text
     np.testing.assert_array_equal(again.frames["front"], drawn.frames["front"])
     np.testing.assert_array_equal(again.agent_pos, drawn.agent_pos)
+
+
+def test_replays_are_kept_by_how_the_set_was_read(tmp_path: Path):
+    """Where the cube is known by a mapped name it is put there, else where the environment puts it."""
+    spec = EnvSpec(kwargs={"random_block_position": True})
+    scripted_demos.record(tmp_path / "set", spec, episodes=2, seed=0, cameras=False)
+    keys = []
+    for features in ({}, {}, {"observation.environment_state": "cube"}):
+        dataset = open_dataset(str(tmp_path / "set"), features=features)
+        recordings = [demo.recording for demo in align(dataset)[0] if demo.recording is not None]
+        keys.append(cache_key(dataset, recordings, spec, render=True))
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_scripted_demos_are_human_like_repeatable_and_replay_exactly(tmp_path: Path):

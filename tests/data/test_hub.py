@@ -13,6 +13,7 @@ from pathlib import Path
 
 import lerobot_samples as samples
 import pytest
+from fake_hub import Hub, serving
 
 from hil_rllib.data import hub
 from hil_rllib.data.demos import load_demos
@@ -31,12 +32,16 @@ def black_hole(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+def nobodys_address() -> str:
+    """Where nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing listens at the hub's address."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("HF_ENDPOINT", nobodys_address())
 
 
 @pytest.fixture
@@ -83,6 +88,24 @@ def test_unreachable_hub_gives_the_cached_copy_and_says_so(
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("a" * 40)
     assert len(open_dataset(NAME, cache_dir=tmp_path)) == 2
+    assert "using the cached copy" in caplog.text
+
+
+@pytest.mark.parametrize("revision", [None, "main", "v2.1", "a" * 40])
+def test_what_was_downloaded_once_is_there_without_the_hub(
+    revision: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    folder = tmp_path / "set"
+    samples.write_v21(folder)
+    files = {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+    online = Hub(token="hf_secret")
+    online.refs[NAME], online.commits["a" * 40] = {"main": "a" * 40, "v2.1": "a" * 40}, files
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    with serving(online) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        assert len(open_dataset(NAME, cache_dir=tmp_path / "cache", revision=revision)) == 2
+    monkeypatch.setenv("HF_ENDPOINT", nobodys_address())
+    assert len(open_dataset(NAME, cache_dir=tmp_path / "cache", revision=revision)) == 2
     assert "using the cached copy" in caplog.text
 
 

@@ -36,6 +36,16 @@ def test_a_resumed_run_takes_the_place_of_what_the_first_session_did_after_the_c
     assert np.all(np.diff(run.scalars["hil/env_steps"].steps) > 0)
 
 
+def test_a_run_that_kept_what_it_did_after_the_checkpoint_has_each_evaluation_once(tmp_path: Path) -> None:
+    """Its first reports, at a later step, repeat the checkpoint's evaluation: others came after it."""
+    folder = write_run(tmp_path / "a", [0.1, 0.2, 0.9])
+    write_run(folder, [0.1], session="trial_2", begin=9000.0, reported_at=3600)
+    write_run(folder, [0.4], session="trial_3", first=4, begin=9500.0)
+    run = read_run(folder)
+    assert run.evaluations.steps.tolist() == [1000, 2000, 3000, 4000]
+    assert run.evaluations.success.tolist() == [0.1, 0.2, 0.9, 0.4]
+
+
 def test_runs_are_found_in_a_folder_and_what_is_none_is_said(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / "runs" / name, [0.5]) for name in ("a", "b")]
     assert find_runs([tmp_path / "runs"]) == find_runs([*runs, runs[0]]) == runs

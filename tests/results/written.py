@@ -21,18 +21,20 @@ def write_run(
     every: int = 1000,
     begin: float = 1000.0,
     human_s_per_step: float = 0.01,
+    reported_at: int | None = None,
 ) -> Path:
     """Reports every 500 steps, an evaluation of 50 episodes every 1,000: its result shows in the next report.
 
     first: number of the first evaluation; begin: Unix time [s] of the first report, others follow in 10 s.
+    reported_at: the step of the first report, where that is not the evaluation's.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = load_config(STATE, [f"run.dir={folder}", *overrides])
     (folder / "config.yaml").write_text(config.to_yaml())
     writer = SummaryWriter(str(folder / session))
-    wall = begin
+    wall, late = begin, 0 if reported_at is None else reported_at - first * every
     for number, success in enumerate(successes, first):
-        for step in (number * every, number * every + every // 2):
+        for step in (number * every + late, number * every + every // 2 + late):
             values = {
                 "hil/env_steps": step,
                 "hil/human_seconds": step * human_s_per_step,

@@ -222,6 +222,7 @@ def test_what_is_no_classifier_is_said(tmp_path, where, message):
         (("run.algorithm=reward",), "frames through a frozen encoder"),
         (("reward.classifier=runs/x",), "env.image_obs true"),
         ((*IMAGES, "run.algorithm=reward", "run.init_from=x"), "has none"),
+        ((*IMAGES, "run.algorithm=reward", "env.reward_type=dense"), "dense' rewards every"),
         (("reward.clasifier=x",), "Did you mean 'classifier'"),
     ],
 )
