@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +38,7 @@ class _Runner:
     requests: deque[ray.ObjectRef] = field(default_factory=deque)  # oldest first
     greeting: ray.ObjectRef | None = None
     greet_at: float = 0.0  # monotonic [s]
-    pending_since: float = 0.0  # monotonic [s]
+    pending_since: float = math.inf  # monotonic [s]; not before it was asked for
     absence_told: bool = False
     starts: int = 0  # how often it came into service
     node: str = ""
@@ -58,10 +59,7 @@ class RunnerGroup(EnvRunnerGroup):
         super().__init__(local_env_runner=False, **arguments)
         self._greet = greet
         self._limit = self._remote_config.max_requests_in_flight_per_env_runner
-        now = time.monotonic()
-        self._runners = {
-            index: _Runner(name, pending_since=now) for index, name in zip(self._handles, names, strict=True)
-        }
+        self._runners = {index: _Runner(name) for index, name in zip(self._handles, names, strict=True)}
         self._lost: list[int] = []
         for index in self._runners:
             self._worker_manager.set_actor_state(index, healthy=False)  # not in service yet
@@ -85,6 +83,7 @@ class RunnerGroup(EnvRunnerGroup):
         for index, runner in absent.items():
             if runner.greeting is None and now >= runner.greet_at:
                 runner.greeting = self._handles[index].apply.remote(self._greet(runner.starts))
+                runner.pending_since = min(runner.pending_since, now)
         greeted = {r.greeting: i for i, r in absent.items() if r.greeting is not None}
         answered = ray.wait(list(greeted), num_returns=len(greeted), timeout=0)[0] if greeted else []
         for greeting in answered:

@@ -202,7 +202,9 @@ def test_on_a_later_node_it_is_told_and_tried_again(make, clock, caplog):
 
 def test_runners_without_a_place_are_named_once(make, clock, caplog):
     group = make(3)
+    clock.now += SAY_PENDING_S + 1  # cloning goes first, and asks for none
     in_service(group, 1)
+    assert not caplog.messages
     clock.now += SAY_PENDING_S + 1
     group.welcome()
     group.welcome()
