@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -22,7 +23,8 @@ class SmallDisk:
         """Fill it up to `free` bytes."""
         self.make_room()
         there = os.statvfs(self.folder)
-        with open(self._ballast, "wb") as file:
+        # Whoever writes there meanwhile may have taken the last of it.
+        with contextlib.suppress(OSError), open(self._ballast, "wb", buffering=0) as file:
             file.write(bytes(max(0, there.f_bavail * there.f_frsize - free)))
 
     def make_room(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
@@ -98,14 +97,10 @@ def test_a_run_outlives_a_full_disk_or_ends_with_one_line_and_goes_on_once_there
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
 
-    def fill() -> None:
-        with contextlib.suppress(OSError):  # the run has taken the last of it
-            disk.leave(0)
-
     # Full for a while: it is said, what comes waits in memory, and later nothing is missing.
     wait_for(lambda: newest_checkpoint(run_dir))
     before = stored(run_dir)
-    fill()
+    disk.leave(0)
     wait_for(lambda: "No checkpoint at env_steps" in log.read_text())
     wait_for(lambda: "waits in memory" in log.read_text())
     wait_for(lambda: "A recorded episode was not written" in log.read_text())
@@ -115,7 +110,7 @@ def test_a_run_outlives_a_full_disk_or_ends_with_one_line_and_goes_on_once_there
     wait_for(lambda: newest_checkpoint(run_dir) not in (None, left))
 
     # Full at the end: one line, a status of its own.
-    fill()
+    disk.leave(0)
     wait_for(lambda: log.read_text().count("waits in memory") >= 2)
     process.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE_S) == DISK_FULL, log.read_text()
