@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -76,6 +77,8 @@ def read_contents(root: Path, first: int | None = None) -> Contents:
                 ) from error
             stats.append(_stats(row))
     contents.stats = dataset_stats.merge(stats) if stats else {}
+    if stats and not contents.stats and first is None:
+        contents.stats = _stats_of_all(root)
     for part, (chunk_index, file_index) in last.items():
         contents.next_place[part] = following(chunk_index, file_index, info.chunks_size)
     return contents
@@ -142,6 +145,17 @@ def parts(info: fmt.DatasetInfo) -> list[str]:
     """What has files of its own, by its name in the episode tables."""
     videos = [f"videos/{f.source}" for f in info.features.values() if f.dtype == "video"]
     return ["data", "meta/episodes", *videos]
+
+
+def _stats_of_all(root: Path) -> dict[str, Stats]:
+    """stats.json, where the episode tables hold no statistics. What has no count cannot be added to."""
+    file = root / "meta" / "stats.json"
+    if not file.is_file():
+        return {}
+    try:
+        return {key: of for key, of in json.loads(file.read_text()).items() if "count" in of}
+    except ValueError as error:
+        raise DatasetError(file, f"is not JSON ({error}).", fmt.DOWNLOAD_AGAIN) from error
 
 
 def _stats(row: Mapping[str, Any]) -> dict[str, Stats]:

@@ -166,6 +166,23 @@ def test_dataset_with_other_features_is_not_continued(tmp_path: Path):
         LeRobotWriter(tmp_path, cameras=("front",), task="Stack")
 
 
+def test_statistics_go_on_where_only_stats_json_has_them(tmp_path: Path):
+    with LeRobotWriter(tmp_path) as writer:
+        record(writer, seed=0, steps=12)
+        writer.end_episode()
+    file = tmp_path / "meta/episodes/chunk-000/file-000.parquet"
+    table = pq.read_table(file)
+    pq.write_table(table.select([name for name in table.column_names if "stats/" not in name]), file)
+    for seed in (1, 2):
+        with LeRobotWriter(tmp_path) as writer:
+            record(writer, seed=seed, steps=6)
+            writer.end_episode()
+    stats = json.loads((tmp_path / "meta/stats.json").read_text())
+    assert stats["action"]["count"] == [12 + 6 + 6]
+    rows = np.concatenate([e.column("action") for e in open_dataset(str(tmp_path)).read()])
+    np.testing.assert_allclose(stats["action"]["mean"], rows.mean(axis=0), rtol=1e-5, atol=1e-6)
+
+
 def test_step_of_another_shape_is_refused(tmp_path: Path):
     writer = LeRobotWriter(tmp_path, cameras=(), environment_state=False)
     with pytest.raises(ValueError, match=r"action of this step has shape \(7,\); the dataset holds \[4\]"):
