@@ -26,7 +26,7 @@ import numpy as np
 from hil_rllib.console import UsageError, report
 from hil_rllib.data import hub_push
 from hil_rllib.data import lerobot_format as fmt
-from hil_rllib.data.alignment import check_features, check_finite, decide
+from hil_rllib.data.alignment import AlignmentReport, check_features, check_finite, decide
 from hil_rllib.data.dataset_check import check
 from hil_rllib.data.dataset_plot import plot
 from hil_rllib.data.hub import HubUnreachable
@@ -36,6 +36,8 @@ from hil_rllib.data.lerobot_reader import Episode, LeRobotDataset, open_dataset
 from hil_rllib.data.repair import to_recording
 from hil_rllib.data.repaired_rows import Repair
 from hil_rllib.replay import parse_episodes
+
+logger = logging.getLogger(__name__)
 
 PLOTTED = 10  # episodes, evenly spread, where none are named
 
@@ -126,7 +128,9 @@ def convert(arguments: argparse.Namespace) -> int:
 def merge(arguments: argparse.Namespace) -> int:
     """Writes several as one."""
     datasets = [_open(name, arguments) for name in arguments.datasets]
-    return _write([_source(dataset, arguments.repair) for dataset in datasets], arguments)
+    if arguments.repair:
+        return _write([_source(dataset, True) for dataset in datasets], arguments)
+    return _write([Source(dataset, terms=_known_terms(dataset)) for dataset in datasets], arguments)
 
 
 def plot_command(arguments: argparse.Namespace) -> int:
@@ -151,11 +155,26 @@ def _source(dataset: LeRobotDataset, repair: bool, episodes: Sequence[int] | Non
     dataset.choose(episodes)
     if not repair:
         return Source(dataset, episodes)
-    chosen = range(len(dataset)) if episodes is None else episodes
-    sound = _sound(dataset, chosen)
-    report = decide(list(sound.values()), str(dataset.root), dataset.info.version)
-    logging.getLogger(__name__).info("%s", report)
-    return Source(dataset, episodes, Repair(report.reading, report.note))
+    report = _terms(dataset, range(len(dataset)) if episodes is None else episodes)
+    logger.info("%s", report)
+    return Source(dataset, episodes, repair=Repair(report.reading, report.note))
+
+
+def _known_terms(dataset: LeRobotDataset) -> AlignmentReport | None:
+    try:
+        return _terms(dataset, ())
+    except DatasetError as error:
+        logger.warning("What its rows mean cannot be told, they are copied as they are: %s", error)
+        return None
+
+
+def _terms(dataset: LeRobotDataset, needed: Sequence[int]) -> AlignmentReport:
+    """What its rows mean. needed: episodes that must be sound; the others are evidence where they are.
+
+    Raises:
+        DatasetError: not of this task, a needed episode is damaged, or nothing explains the data.
+    """
+    return decide(list(_sound(dataset, needed).values()), str(dataset.root), dataset.info.version)
 
 
 def _sound(dataset: LeRobotDataset, chosen: Sequence[int]) -> dict[int, Episode]:

@@ -97,6 +97,11 @@ def inverted_gripper(_: int, rows: list[dict[str, np.ndarray]]) -> None:
         row["action"] = np.append(row["action"][:3], 2 - row["action"][3])
 
 
+def resting(_: int, rows: list[dict[str, np.ndarray]]) -> None:
+    for row in rows:
+        row["action"] = np.float32([0, 0, 0, 1])
+
+
 def copied(index: int, rows: list[dict[str, np.ndarray]]) -> None:
     if index == 2:
         for row, action in zip(
@@ -229,6 +234,8 @@ def test_merge_needs_agreement_and_shows_both_feature_lists(
     said = capsys.readouterr().err
     assert "observation.images.front video(48, 48, 3)" in said
     assert "observation.images.wrist video(3, 128, 128)" in said
+    assert run("merge", own, real_demos, tmp_path / "both", "--common") == 2
+    assert "holds rows (o[t+1], a[t])" in capsys.readouterr().err
     assert run("merge", own, real_demos, tmp_path / "both", "--common", "--repair") == 0
     both = open_dataset(str(tmp_path / "both"))
     assert len(both) == 33
@@ -237,6 +244,35 @@ def test_merge_needs_agreement_and_shows_both_feature_lists(
     assert not align(both)[1].shifted
     assert run("merge", own, own, tmp_path / "both") == 2
     assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (in_metres, "holds rows (o[t], a[t]), motion in metres, gripper 0/1/2 = open/hold/close; "),
+        (inverted_gripper, "gripper 0/1/2 = close/hold/open; "),
+    ],
+)
+def test_merge_refuses_rows_that_mean_something_else(
+    change: Change, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, other = write(tmp_path / "own"), write(tmp_path / "other", change)
+    assert run("merge", own, other, tmp_path / "both") == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert "Use --repair" in told
+    assert not (tmp_path / "both").exists()
+    assert run("merge", own, other, tmp_path / "both", "--repair") == 0
+    assert run("check", tmp_path / "both") == 0
+
+
+def test_merge_copies_what_it_cannot_judge_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own, quiet = write(tmp_path / "own"), write(tmp_path / "quiet", resting)
+    assert run("merge", own, quiet, tmp_path / "both") == 0
+    assert "cannot be told, they are copied as they are" in caplog.text
+    assert len(open_dataset(str(tmp_path / "both"))) == 6
 
 
 def test_info_as_text_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -69,6 +69,18 @@ class AlignmentReport:
     def motion_unit(self) -> str:
         """'metres' or '[-1, 1]'."""
         return next(name for name, metres in UNITS.items() if metres == self.reading.metres_per_unit)
+
+    @property
+    def terms(self) -> str:
+        """What the rows mean, for a sentence."""
+        rows = "(o[t+1], a[t])" if self.shifted else "(o[t], a[t])"
+        return f"rows {rows}, motion in {self.motion_unit}, gripper {self.reading.gripper.name}"
+
+    def agrees(self, other: AlignmentReport) -> bool:
+        """Whether rows of both mean the same; a gripper that never changes contradicts none."""
+        ours, theirs = self.reading, other.reading
+        silent = not (self.gripper.events and other.gripper.events)
+        return ours == (replace(theirs, gripper=ours.gripper) if silent else theirs)
 
     def note(self, sentence: str) -> None:
         """Adds a sentence to the block, once."""

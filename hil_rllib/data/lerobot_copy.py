@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from hil_rllib.data import lerobot_format as fmt
 from hil_rllib.data import lerobot_schema as schema
+from hil_rllib.data.alignment import AlignmentReport
 from hil_rllib.data.dataset_stats import Stats, column_stats, image_stats, merge
 from hil_rllib.data.lerobot_append import Place, following, shapes
 from hil_rllib.data.lerobot_format import DatasetError, Feature
@@ -36,11 +37,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Source:
-    """A dataset to copy from. episodes: positions, None for all; repair: how, None for rows as they are."""
+    """A dataset to copy from.
+
+    episodes: positions, None for all. repair: how, None for rows as they are. terms: what those mean, where
+    it is known.
+    """
 
     dataset: LeRobotDataset
     episodes: Sequence[int] | None = None
     repair: Repair | None = None
+    terms: AlignmentReport | None = None
 
     @property
     def features(self) -> dict[str, dict[str, Any]]:
@@ -57,7 +63,7 @@ def copy_datasets(sources: Sequence[Source], to: Path, *, common: bool = False) 
     it is complete.
 
     Raises:
-        DatasetError: `to` exists; features or rates differ; a source is damaged.
+        DatasetError: `to` exists; features, rates or what rows mean differ; a source is damaged.
     """
     if to.exists():
         raise DatasetError(to, "exists already.", "Choose another folder; nothing is overwritten.")
@@ -100,7 +106,19 @@ def _agreed(sources: Sequence[Source], common: bool) -> dict[str, dict[str, Any]
                 f"{schema.summary(features)}.",
                 "Use --common to keep those that agree, and --repair to bring all to the same terms.",
             )
+    _check_terms([source.terms for source in sources if source.terms is not None])
     return features | fmt.INDEX_FEATURES
+
+
+def _check_terms(known: Sequence[AlignmentReport]) -> None:
+    """Rows that mean different things could not be told apart afterwards."""
+    for report in known[1:]:
+        if not report.agrees(known[0]):
+            raise DatasetError(
+                report.dataset,
+                f"holds {report.terms}; {known[0].dataset} holds {known[0].terms}.",
+                "Use --repair to bring all to the same terms.",
+            )
 
 
 @dataclass
