@@ -20,7 +20,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
 SCRIPTED_GAMEPAD = """
-window.scripted = { connected: false, id: "Scripted pad", buttons: [], axes: [0, 0, 0, 0] };
+window.scripted = { connected: false, id: "Scripted pad", mapping: "standard", axes: [0, 0, 0, 0] };
+window.scripted.buttons = [];
 for (let i = 0; i < 16; i++) window.scripted.buttons.push({ pressed: false });
 navigator.getGamepads = () => [null, window.scripted];
 """
@@ -153,6 +154,19 @@ def test_every_button_and_stick_of_a_gamepad(rig, page, patient):
         page.evaluate(f"scripted.buttons[{rb}].pressed = false")
 
     drive(rig, press, release, CONTROLS)
+
+
+def test_a_gamepad_of_unknown_layout_is_named_and_moves_nothing(rig, page, patient):
+    page.evaluate("Object.assign(scripted, { connected: true, mapping: '' })")
+    page.evaluate("scripted.buttons.forEach((button) => (button.pressed = true)); scripted.axes.fill(1)")
+    page.evaluate("dispatchEvent(new Event('gamepadconnected'))")
+    assert "does not know the buttons of Scripted pad: not used" in page.inner_text("#gamepad")
+    page.keyboard.down("Space")  # the next report, which would hold the gamepad's part too
+    settled(rig, "toggle")
+    page.keyboard.up("Space")
+    settled(rig)
+    page.evaluate("scripted.mapping = 'standard'; dispatchEvent(new Event('gamepadconnected'))")
+    assert page.inner_text("#gamepad") == "Gamepad: Scripted pad"
 
 
 def test_every_button_on_the_page(rig, page, patient):

@@ -60,8 +60,8 @@ export function listen(callback) {
   addEventListener("contextmenu", (event) => event.target.closest("button, .pad") && event.preventDefault());
   for (const button of document.querySelectorAll("[data-hold]")) listenButton(button);
   for (const id of Object.keys(pads)) listenPad(id);
-  addEventListener("gamepadconnected", ({ gamepad }) => tellGamepad(gamepad.id));
-  addEventListener("gamepaddisconnected", () => tellGamepad(null));
+  addEventListener("gamepadconnected", tellGamepad);
+  addEventListener("gamepaddisconnected", tellGamepad);
   if (!navigator.getGamepads) {
     document.getElementById("gamepad").textContent =
       "Browsers give gamepads only to pages of this machine or over https: open this one through an ssh tunnel.";
@@ -185,8 +185,12 @@ function mark() {
   }
 }
 
+const gamepads = () => [...(navigator.getGamepads?.() ?? [])].filter((pad) => pad?.connected);
+// Of any other layout nobody knows which button is which: what opens the gripper might throw the episode away.
+const isKnown = ({ mapping }) => mapping === "standard";
+
 function readGamepad() {
-  const gamepad = [...(navigator.getGamepads?.() ?? [])].find((pad) => pad?.connected);
+  const gamepad = gamepads().find(isKnown);
   if (!gamepad) return { pad: [], sticks: [0, 0, 0] };
   const down = padControls.filter(({ button }) => gamepad.buttons[button]?.pressed).map(({ name }) => name);
   const beyond = (value) => {
@@ -197,8 +201,12 @@ function readGamepad() {
   return { pad: down, sticks: motion };
 }
 
-function tellGamepad(id) {
-  document.getElementById("gamepad").textContent = id ? `Gamepad: ${id}` : "The gamepad is gone.";
+function tellGamepad() {
+  const found = gamepads(), used = found.find(isKnown);
+  const unknown = ({ id }) =>
+    `This browser does not know the buttons of ${id}: not used. Try Chrome, or plug it in at the robot.`;
+  document.getElementById("gamepad").textContent =
+    used ? `Gamepad: ${used.id}` : found.length ? unknown(found[0]) : "The gamepad is gone.";
 }
 
 // A gamepad has no events: look at it as often as the screen is drawn, and tell of changes at once.
