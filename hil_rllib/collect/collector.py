@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import ray
-import torch
 from ray.rllib.core import COMPONENT_RL_MODULE
 from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
@@ -93,17 +92,24 @@ class Collector:
     Lockstep: one fragment of every runner, in order; a run is then a function of its seed.
 
     make_groups: is given what every runner is to be greeted with (see `RunnerGroup`).
+    so_far: (env steps, a person's steps at each device) of the run, for runners that do not begin with it.
     """
 
-    def __init__(self, make_groups: Callable[[Greet], list[Group]], lockstep: bool) -> None:
+    def __init__(
+        self,
+        make_groups: Callable[[Greet], list[Group]],
+        lockstep: bool,
+        so_far: Callable[[], tuple[int, int]],
+    ) -> None:
         self._lockstep = lockstep
+        self._so_far = so_far
+        self.goes_on = False  # the run, without the runners it had
         server = ray.remote(num_cpus=0, max_restarts=-1, max_concurrency=16)(NewsServer)
         self._server = server.remote()
         self.post = NewsPoster(self._server)  # for those who look at the run from a runner
         self.groups = make_groups(self._greeting)
         self._running: dict[tuple[str, int], set[str]] = defaultdict(set)  # each runner's episodes
         self._offered: deque[tuple[float, ray.ObjectRef]] = deque()  # (when, weights)
-        self.continued: tuple[int, int] | None = None  # for `begin_apart`, in a run that goes on
 
     def collect(self, *, hold_back: bool) -> Iterator[tuple[Group, list[SingleAgentEpisode], Any]]:
         """(group, episode fragments, metrics) of every finished request.
@@ -158,7 +164,9 @@ class Collector:
 
     def _greeting(self, starts: int) -> Greeting:
         """What a runner is told when it has started. starts: how often it had before."""
-        server, lockstep, continued = self._server, self._lockstep, self.continued
+        server, lockstep = self._server, self._lockstep
+        env_steps, human_steps = self._so_far()
+        begins = not self.goes_on and starts == 0
 
         def greet(runner: EnvRunner) -> str:
             runner._env_runner_state_server = (
@@ -166,11 +174,8 @@ class Collector:
             )
             # A runner cut off and found again alive: some of its episode was lost on the way.
             runner._needs_initial_reset = True
-            if continued is not None:
-                begin_apart(runner, *continued)
-            if starts and runner._seed is not None:  # not the episodes it began with once more
-                runner._seed += RESEED * starts
-                torch.manual_seed(runner._seed)
+            if not begins:
+                begin_apart(runner, env_steps + RESEED * starts, human_steps)
             return ray.util.get_node_ip_address()
 
         return greet

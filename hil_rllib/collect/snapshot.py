@@ -67,12 +67,12 @@ def set_runner_state(runner: SingleAgentEnvRunner, state: dict[str, Any]) -> Non
     runner._weights_seq_no = -1  # older than any on offer
 
 
-def begin_apart(runner: SingleAgentEnvRunner, env_steps: int, human_steps: int) -> None:
-    """Called in a new runner of a run that goes on without snapshots: do not repeat its first episodes.
+def begin_apart(runner: SingleAgentEnvRunner, reseed: int, human_steps: int) -> None:
+    """Called in a runner that starts amid a run, without a snapshot: do not repeat the first episodes.
 
-    env_steps: of the run so far; human_steps: those that a synthetic human has used up of its patience.
+    reseed: to be added to its seed; human_steps: those that a synthetic human has used up of its patience.
     """
-    seed = int(runner._seed or 0) + env_steps
+    seed = int(runner._seed or 0) + reseed
     runner._seed = seed
     torch.manual_seed(seed)
     for connector in runner._module_to_env.connectors:

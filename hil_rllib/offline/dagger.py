@@ -52,8 +52,11 @@ class Rounds(OfflineRun):
     def begin(self) -> None:
         self.rounds, self.stats = [], Statistics()
         self._writers: list[Any] = []  # handles; an actor lives as long as one is held
-        self.collector = Collector(self._make_groups, lockstep=False)
+        self.collector = Collector(self._make_groups, lockstep=False, so_far=self._so_far)
         super().begin()
+
+    def _so_far(self) -> tuple[int, int]:
+        return self.experience.env_steps, self.stats.human_steps
 
     def _make_groups(self, greet: Greet) -> list[Group]:
         hil, (name,) = self.hil, operator_names(self.hil)
@@ -212,7 +215,7 @@ class Rounds(OfflineRun):
         self._offer()
 
     def _continue(self) -> None:
-        continued(self.stats, self.experience, self.collector, self.hil.operator.count)
+        continued(self.stats, self.experience, self.collector)
 
 
 class DAggerACT(Rounds, HILACT):

@@ -233,7 +233,7 @@ class HILSAC(UnderTune, SAC):
         # Fragments that may be under way on the runners before the learner counts as behind.
         runners = hil.operator.count + hil.runners.autonomous
         self._slack = 2 * hil.runners.fragment * runners * hil.sac.utd_ratio
-        self.collector = Collector(self._make_groups, self.lockstep)
+        self.collector = Collector(self._make_groups, self.lockstep, self._so_far)
 
         self._evaluation = None
         spec = self.config.get_rl_module_spec(spaces=self.spaces, inference_only=True)
@@ -244,6 +244,9 @@ class HILSAC(UnderTune, SAC):
             self.restore_from_path(self.config.restore_from)
         else:
             self._begin()
+
+    def _so_far(self) -> tuple[int, int]:
+        return self.experience.env_steps, self.stats.human_steps // max(1, self.hil.operator.count)
 
     def _make_groups(self, greet: Greet) -> list[Group]:
         """A group for each operator, who has a device of their own, and one for all autonomous runners."""
@@ -280,7 +283,7 @@ class HILSAC(UnderTune, SAC):
         elif self.lockstep and self.hil.record.dir is None:
             keep_recorded(self, dict.fromkeys(self.writers, 0))
         if self.experience.recover(exact=self.lockstep):
-            continued(self.stats, self.experience, self.collector, self.hil.operator.count)
+            continued(self.stats, self.experience, self.collector)
         else:
             self.experience.clear()
             if self.offline_data is not None:

@@ -96,15 +96,15 @@ def restore_run(algorithm: HILSAC, checkpoint: Path) -> None:
             group.runners.results_of_all(partial(_set_own_state, states=snapshots))
         keep_recorded(algorithm, state.get("recorded", {}))
     else:
-        continued(algorithm.stats, algorithm.experience, algorithm.collector, algorithm.hil.operator.count)
+        continued(algorithm.stats, algorithm.experience, algorithm.collector)
     restore_random(checkpoint)
 
 
-def continued(stats: Statistics, experience: Experience, collector: Collector, operators: int) -> None:
+def continued(stats: Statistics, experience: Experience, collector: Collector) -> None:
     """A run goes on without its runners' state: they begin new episodes, not those of its beginning again."""
     stats.set_totals(experience.note)
     stats.forget_running()
-    collector.continued = experience.env_steps, stats.human_steps // max(1, operators)
+    collector.goes_on = True
 
 
 def keep_recorded(algorithm: HILSAC, counts: Mapping[str, int]) -> None:

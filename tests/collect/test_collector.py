@@ -52,6 +52,11 @@ class FakeRunners:
         self._lost.append(runner)
 
 
+def beginning():
+    """Env steps and human steps of a run that begins."""
+    return 0, 0
+
+
 def episode(runner, is_done=False):
     return SimpleNamespace(id_=f"episode of {runner}", is_done=is_done)
 
@@ -75,7 +80,7 @@ def collected(collector, hold_back=False):
 
 
 def test_every_runner_keeps_its_queue_full_and_finished_work_is_taken_once(groups):
-    collector = Collector(lambda greet: groups, lockstep=False)
+    collector = Collector(lambda greet: groups, False, beginning)
     assert collected(collector) == []
     assert [group.runners.waiting for group in groups] == [{0: 2}, {0: 2, 1: 0}]  # the last is not there yet
     assert collector.counts() == {"runners_alive": 2, "operators_alive": 1}
@@ -88,7 +93,7 @@ def test_every_runner_keeps_its_queue_full_and_finished_work_is_taken_once(group
 
 
 def test_a_learner_that_is_behind_holds_back_all_but_the_person(groups):
-    collector = Collector(lambda greet: groups, lockstep=False)
+    collector = Collector(lambda greet: groups, False, beginning)
     collected(collector)
     collected(collector)
     for group in groups:
@@ -101,7 +106,7 @@ def test_a_learner_that_is_behind_holds_back_all_but_the_person(groups):
 
 
 def test_lockstep_waits_for_all_and_takes_one_fragment_of_each_in_order(groups):
-    collector = Collector(lambda greet: groups, lockstep=True)
+    collector = Collector(lambda greet: groups, True, beginning)
     for _ in range(3):
         assert collected(collector) == [
             ("operator", "episode of 0"),
@@ -112,7 +117,7 @@ def test_lockstep_waits_for_all_and_takes_one_fragment_of_each_in_order(groups):
 
 @pytest.mark.parametrize(("is_done", "cut_off"), [(False, ["episode of 1"]), (True, [])])
 def test_a_lost_runner_cuts_off_the_episode_it_was_in(groups, is_done, cut_off):
-    collector = Collector(lambda greet: groups, lockstep=False)
+    collector = Collector(lambda greet: groups, False, beginning)
     collected(collector)
     collected(collector)
     groups[1].runners.work(is_done)

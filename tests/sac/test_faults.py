@@ -23,7 +23,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
 from hil_rllib.collect.intervention import InterventionConnector
-from hil_rllib.contract import IS_INTERVENTION
+from hil_rllib.contract import CONTROL_DT, IS_INTERVENTION
 from hil_rllib.data.replay import Fragment
 from hil_rllib.sac import config as sac_config
 
@@ -143,6 +143,18 @@ def test_a_killed_runner_comes_back_and_contributes(training, group):
     pid = training.on(group, lambda _: os.getpid())
     training.after(f"{group} runner killed", lambda: os.kill(pid, signal.SIGKILL), group)
     assert training.on(group, lambda _: os.getpid()) != pid
+
+
+def test_a_killed_synthetic_human_has_no_more_patience_than_before(training):
+    def human_seconds(runner):
+        (connector,) = [c for c in runner._module_to_env.connectors if isinstance(c, InterventionConnector)]
+        return connector._guard.device.human_seconds
+
+    training.go_on(lambda: training.algorithm.stats.human_steps > 0)
+    spent = training.algorithm.stats.human_steps * CONTROL_DT
+    pid = training.on("operator", lambda _: os.getpid())
+    training.after("operator runner killed", lambda: os.kill(pid, signal.SIGKILL), "operator")
+    assert training.on("operator", human_seconds) >= spent
 
 
 @pytest.mark.parametrize("group", GROUPS)

@@ -81,7 +81,7 @@ def test_it_samples_what_it_would_have_sampled(make, group):
 
 def test_one_that_goes_on_apart_begins_elsewhere_and_remembers_what_was_spent(make):
     first, second = make("operator"), make("operator")
-    begin_apart(second, env_steps=500, human_steps=70)
+    begin_apart(second, reseed=500, human_steps=70)
     a, b = sampled(first, 1)[0][0], sampled(second, 1)[0][0]
     assert (a["environment_state"][0] != b["environment_state"][0]).any()  # the cube lies elsewhere
     (connector,) = [c for c in second._module_to_env.connectors if hasattr(c, "begin_apart")]
