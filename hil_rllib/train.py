@@ -106,9 +106,9 @@ def check_begun(run_dir: Path, resume: bool) -> None:
 
 
 def checkpoint_to_resume(run_dir: Path, config: Config) -> Path | None:
-    """The run's newest checkpoint; None where it was killed before the first one, with experience on disk.
+    """The run's newest checkpoint; None where it was killed before the first one: what it stored is taken.
 
-    Raises ConfigError where there is nothing to go on from, or only from another config.
+    Raises ConfigError where there is a checkpoint of another config only.
     """
     differences = config_differences(load_config(run_dir / CONFIG_FILE), config)
     if differences:
@@ -117,8 +117,10 @@ def checkpoint_to_resume(run_dir: Path, config: Config) -> Path | None:
             "Give the values it was begun with, or a new run.dir."
         )
     checkpoint = newest_checkpoint(run_dir)
-    if checkpoint is None and not list((run_dir / "replay").glob("*.journal")):
-        raise ConfigError(f"--resume: {run_dir} has no checkpoint yet. Remove the folder and begin again.")
+    if checkpoint is None:
+        print(
+            f"{run_dir} has no checkpoint yet: learning begins anew, with what was stored.", file=sys.stderr
+        )
     check_journals(run_dir / "replay", checkpoint)
     return checkpoint
 

@@ -61,7 +61,8 @@ class Replay:
 def make_replay_env(spec: EnvSpec, recordings: list[Recording]) -> gymnasium.Env[Any, Any]:
     """State-only, cube where it is put, and no time limit before the longest recording ends."""
     longest = max((len(recording) for recording in recordings), default=1)
-    return spec.make(image_obs=False, random_block_position=False, max_episode_steps=longest + 1)
+    kwargs = {name: value for name, value in spec.kwargs.items() if name != "random_block_position"}
+    return EnvSpec(spec.id, kwargs).make(image_obs=False, max_episode_steps=longest + 1)
 
 
 def replay(env: gymnasium.Env[Any, Any], recording: Recording, *, render: bool = False) -> Replay:

@@ -214,14 +214,17 @@ def build_env(cfg: EnvSection) -> gym.Env:
     `hil_rllib.contract`.
     """
     import envs  # noqa: F401  (registers the ids in this process)
+    from envs.viewer import NoDisplayError
 
     # tests/envs run the checker; here it would cost the first step of every runner.
     options: dict[str, Any] = {"max_episode_steps": cfg.max_episode_steps, "disable_env_checker": True}
     try:
         env = gym.make(cfg.id, **options, **env_options(cfg))
-    except (gym.error.Error, TypeError) as error:  # TypeError: it takes other options than ours
-        ours = ", ".join(sorted(name for name in gym.registry if name.startswith("hil/")))
-        raise ValueError(f"env.id '{cfg.id}' cannot be made: {error}. Choose from {ours}.") from error
+    except (gym.error.Error, TypeError, NoDisplayError) as error:  # TypeError: it takes other options
+        raise ValueError(
+            f"env.id '{cfg.id}' cannot be made: {error} Choose from hil/PandaPickCube-v0 and, with "
+            "env.random_block_position=false, hil/PandaArrangeBoxes-v0."
+        ) from error
     if env.action_space.shape != (ACTION_DIM,):
         raise ValueError(
             f"env.id '{cfg.id}' takes actions of shape {env.action_space.shape}, the policy gives "
@@ -232,11 +235,12 @@ def build_env(cfg: EnvSection) -> gym.Env:
 
 def env_options(cfg: EnvSection) -> dict[str, Any]:
     """The environment's own keyword arguments."""
+    random = {"random_block_position": True} if cfg.random_block_position else {}  # not all tasks have it
     return {
         "image_obs": cfg.image_obs,
-        "random_block_position": cfg.random_block_position,
         "reward_type": cfg.reward_type,
         "render_quality": cfg.render_quality,
+        **random,
     }
 
 
