@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +24,13 @@ from hil_rllib.strict_yaml import ConfigError, NotEmpty, Range
 __all__ = ["CONFIG_FILE", "Config", "ConfigError", "load_config"]
 
 CONFIG_FILE = "config.yaml"  # in a run's folder: what it was begun with
+
+# What may name a file or folder, and words in its place.
+PATHS = (
+    ("run", "init_from"), ("encoder", "weights"), ("demos", "source"), ("reward", "classifier"),
+    ("operator", "controller_config"),
+)  # fmt: skip
+NO_PATHS = ("bundled", "none", "random", "scripted")
 
 VERSION = 1  # of configuration files; one that does not say it is read as it stands
 # {version: what makes its nested values those of the next one}
@@ -313,6 +320,19 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 def from_dict(values: dict[str, Any], origin: str) -> Config:
     """The configuration that `to_dict` gave, or its beginnings. origin: of the values, for messages."""
     return strict_yaml.build(Config, strict_yaml.flatten(Config, values, origin))
+
+
+def absolute(config: Config, here: Path) -> Config:
+    """The configuration with absolute paths: Tune runs each trial in a folder of its own."""
+    for section, name in PATHS:
+        part = getattr(config, section)
+        value = getattr(part, name)
+        if value is None or value in NO_PATHS:
+            continue
+        path = here / Path(value).expanduser()
+        if path.exists():  # else it is a name on the hub
+            config = replace(config, **{section: replace(part, **{name: str(path)})})
+    return config
 
 
 def _of_this_version(values: Any, origin: str) -> Any:

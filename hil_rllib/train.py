@@ -20,7 +20,7 @@ from ray.exceptions import RayError
 from envs.gl import HeadlessGLError, require_headless_gl
 from hil_rllib.algorithms import ALGORITHMS
 from hil_rllib.collect.runners import RunnerError
-from hil_rllib.config import CONFIG_FILE, Config, ConfigError, load_config
+from hil_rllib.config import CONFIG_FILE, Config, ConfigError, absolute, load_config
 from hil_rllib.console import report
 from hil_rllib.data.demos import load_demos
 from hil_rllib.data.lerobot_format import DatasetError
@@ -152,11 +152,9 @@ def check_ingredients(config: Config, run_dir: Path, resumed: bool = False) -> C
 
     Returns the config as the workers need it: the demonstrations as a folder on this machine, absolute paths.
     """
+    config = absolute(config, Path.cwd())
     if config.run.algorithm in ("sac", "dagger"):
         check_operator(config)
-    weights = Path(config.encoder.weights).expanduser()
-    if config.encoder.weights not in ("bundled", "random") and weights.exists():  # not a hub id
-        config = replace(config, encoder=replace(config.encoder, weights=str(weights.resolve())))
     init_from = config.run.init_from
     if init_from is not None and not resumed:
         init_from = str(check_policy(init_from, config))

@@ -20,6 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from hil_rllib import train
 from hil_rllib.config import load_config
 from hil_rllib.data.journal_format import FILE_HEADER, FILE_MAGIC
+from hil_rllib.devices.gamepad_maps import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ROOT / "tuned_configs" / "panda_sac_smoke.yaml"
@@ -208,20 +209,25 @@ def test_missing_encoder_weights(refused, tmp_path):
     assert "bundled, random" in error
 
 
-def test_encoder_weights_are_found_from_any_working_directory(tmp_path, monkeypatch):
-    """A trial's process has another one."""
+def test_files_are_found_from_any_working_directory(real_demos, tmp_path, monkeypatch):
+    """Workers have others."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
     shutil.copy(BUNDLED, tmp_path / "mine")
-    overrides = ["demos.source=none", "sac.bc_start_updates=0", "sac.demo_fraction=0", "sac.bc_weight=0"]
+    (tmp_path / "demos").symlink_to(real_demos)
+    shutil.copy(SHIPPED, tmp_path / "pad.json")
+    options = ["demos.source=demos", "demos.frames=rerendered", "demos.episodes=1"]
+    options += ["run.mode=async", "operator.device=auto", "operator.controller_config=pad.json"]
     for given, needed in (
         ("mine", str(tmp_path / "mine")),
         (f"mine/{BUNDLED.name}", str(tmp_path / "mine" / BUNDLED.name)),
         ("bundled", "bundled"),
     ):
-        config = load_config(SMOKE, [*overrides, "sac.gripper_margin_weight=0", f"encoder.weights={given}"])
+        config = load_config(SMOKE, [*options, f"encoder.weights={given}"])
         ready = train.check_ingredients(config, tmp_path / "run")
         assert ready.encoder.weights == needed
+        assert ready.demos.source == str(tmp_path / "demos")
+        assert ready.operator.controller_config == str(tmp_path / "pad.json")
 
 
 def test_a_device_that_is_not_there_yet(refused):

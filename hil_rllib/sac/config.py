@@ -254,8 +254,8 @@ def device_options(hil: Config, seat: int = 0) -> dict[str, Any]:
         options |= {"bind": operator.bind, "port": operator.port and operator.port + seat}
         if operator.attention:
             options["robot"] = operator_names(hil)[seat]
-    if operator.controller_config is not None:  # absolute: runners work in folders of their own
-        options["controller_config"] = str(Path(operator.controller_config).expanduser().absolute())
+    if operator.controller_config is not None:
+        options["controller_config"] = operator.controller_config
     return options
 
 

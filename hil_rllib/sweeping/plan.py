@@ -5,23 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from hil_rllib import strict_yaml
-from hil_rllib.config import Config, ConfigError, load_config
+from hil_rllib.config import Config, ConfigError, absolute, load_config
 from hil_rllib.console import nearest
 from hil_rllib.strict_yaml import NotEmpty, Range
 
 SECTIONS = ("sweep", "config", "space")
 SEATED = ("none", "scripted")  # devices that many trials can have at once
-
-# What may name a file or folder, and words in its place.
-PATHS = (
-    ("run", "init_from"), ("encoder", "weights"), ("demos", "source"), ("reward", "classifier"),
-)  # fmt: skip
-NO_PATHS = ("bundled", "none", "random", "scripted")
 
 NO_PBT = (
     "population based training copies a good trial's weights into a bad one half-way, but here a "
@@ -214,19 +208,6 @@ def check(plan: Plan, origin: str) -> None:
             f"{origin}: sweep.samples {plan.sweep.samples} would make each point of the grid so many times "
             "alike. Vary run.seed instead."
         )
-
-
-def absolute(config: Config, here: Path) -> Config:
-    """The configuration with absolute paths: Tune runs each trial in a folder of its own."""
-    for section, name in PATHS:
-        part = getattr(config, section)
-        value = getattr(part, name)
-        if value is None or value in NO_PATHS:
-            continue
-        path = here / Path(value).expanduser()
-        if path.exists():  # else it is a name on the hub
-            config = replace(config, **{section: replace(part, **{name: str(path)})})
-    return config
 
 
 def as_override(key: str, value: Any) -> str:
