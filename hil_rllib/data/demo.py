@@ -56,6 +56,7 @@ class Demo:
     actions: float32 (T, 4) in env action space: motion [-1, 1], gripper [0, 2].
     rewards, penalties, interventions: float32 (T,). terminated, truncated: bool (T,).
     recording: what the file held, for replaying; None where there was no file.
+    end_seen: whether the last observation is one, and does not just repeat that before.
     """
 
     episode_index: int
@@ -69,6 +70,7 @@ class Demo:
     terminated: Flags
     truncated: Flags
     recording: Recording | None = field(default=None, repr=False)
+    end_seen: bool = True
 
     def __post_init__(self) -> None:
         steps = len(self.actions)

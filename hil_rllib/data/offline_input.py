@@ -38,16 +38,21 @@ if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 
+END_SEEN = "end_seen"  # in the last info, see `Demo`
+
+
 def to_episode(demo: Demo) -> SingleAgentEpisode:
     """A demonstration as RLlib would have sampled it: actions in module space, columns as numpy arrays.
 
     Observations are the environment's (frames, not features). The id has no "_", where RLlib splits ids.
     """
     steps = len(demo)
+    infos: list[dict[str, Any]] = [{}, *({DISCRETE_PENALTY: float(penalty)} for penalty in demo.penalties)]
+    infos[-1][END_SEEN] = demo.end_seen
     return SingleAgentEpisode(
         id_=f"demo{demo.episode_index:06d}",
         observations=[demo.observation(t) for t in range(steps + 1)],
-        infos=[{}, *({DISCRETE_PENALTY: float(penalty)} for penalty in demo.penalties)],
+        infos=infos,
         actions=list(module_actions(demo)),
         rewards=[float(reward) for reward in demo.rewards],
         terminated=bool(demo.terminated[-1]),

@@ -90,6 +90,7 @@ def to_demo(recording: Recording, episode: Episode, shifted: bool) -> Demo:
         terminated=terminated,
         truncated=truncated,
         recording=recording,
+        end_seen=shifted or not recording.terminated,
     )
 
 

@@ -83,13 +83,16 @@ def same_encoder(spec: ClassifierSpec, hil: Config) -> bool:
     return same and (spec.weights != "random" or hil.run.seed == spec.seed)
 
 
-def judged(fragment: Fragment, classifier: SuccessClassifier) -> Fragment:
+def judged(fragment: Fragment, classifier: SuccessClassifier, *, end_seen: bool = True) -> Fragment:
     """A demonstration as the classifier rewards it: up to the first frame it calls success.
 
     One frame is enough here, as demonstrations end with their first. Where it finds none, nothing is
-    rewarded, and the demonstration's end counts as a time limit.
+    rewarded, and the demonstration's end counts as a time limit. end_seen: whether there is a frame of what
+    the last action led to; else its own reward tells.
     """
     called = classifier(fragment.obs)[1:] >= classifier.threshold
+    if not end_seen:
+        called[-1] = fragment.steps[Columns.REWARDS][-1] > 0
     length = int(np.argmax(called)) + 1 if called.any() else len(fragment)
     part = fragment[:length]
     ends = np.zeros(length, np.bool_)

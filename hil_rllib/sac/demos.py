@@ -8,7 +8,7 @@ from dataclasses import replace
 from hil_rllib.collect.classifier_reward import ClassifierSpec, SuccessClassifier
 from hil_rllib.collect.encode import FrameEncoder
 from hil_rllib.config import Config
-from hil_rllib.data.offline_input import LeRobotOfflineData
+from hil_rllib.data.offline_input import END_SEEN, LeRobotOfflineData
 from hil_rllib.data.replay import Fragment
 from hil_rllib.sac.base import Base, add_base_actions
 from hil_rllib.sac.classifier import judged, same_encoder
@@ -29,12 +29,12 @@ def demo_fragments(
     corrected = base.build() if base else None
     shares_features = classifier is not None and same_encoder(classifier, hil)
     for episode in offline_data.episodes():
-        fragment = Fragment.from_episode(episode)
+        fragment, end_seen = Fragment.from_episode(episode), episode.get_infos(-1)[END_SEEN]
         if judge and not shares_features:  # by the frames, before they are gone
-            fragment = judged(fragment, judge)
+            fragment = judged(fragment, judge, end_seen=end_seen)
         if hil.env.image_obs and hil.encoder.frozen:
             encoder = encoder or FrameEncoder(hil.encoder.weights, hil.run.seed)
             fragment = replace(fragment, obs=encoder(fragment.obs))
         if judge and shares_features:
-            fragment = judged(fragment, judge)
+            fragment = judged(fragment, judge, end_seen=end_seen)
         yield add_base_actions(fragment, corrected) if corrected else fragment

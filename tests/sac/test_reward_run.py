@@ -16,6 +16,8 @@ from hil_rllib import record
 from hil_rllib.collect.classifier_reward import ClassifierRewardWrapper, SuccessClassifier
 from hil_rllib.config import ConfigError
 from hil_rllib.contract import CAMERAS, CLASSIFIED, SUCCESS
+from hil_rllib.data.demos import load_demos
+from hil_rllib.data.offline_input import END_SEEN, to_episode
 from hil_rllib.data.replay import Fragment
 from hil_rllib.models.calibration import choose_threshold
 from hil_rllib.reward import algorithm as reward_algorithm
@@ -193,6 +195,20 @@ def test_demonstrations_are_rewarded_by_it_too_and_end_at_the_first_frame_called
         [0, 0],
         [False, False],
     )
+    # No frame shows the end, and the last but one, which stands there again, may look like success or not.
+    unseen = judged(demo(0.1, 0.1, 0.1), Says(), end_seen=False)
+    assert unseen.steps["rewards"].tolist() == [0.0, 1.0]
+    assert unseen.steps["terminateds"].tolist() == [False, True]
+    failed = replace(demo(0.1, 0.1, 0.8), steps={**missed.steps})
+    assert judged(failed, Says(), end_seen=False).steps["rewards"].tolist() == [0, 0]
+
+
+def test_scripted_demonstrations_with_recorded_frames_are_rewarded_at_their_ends(tmp_path):
+    """Their files hold no frame of the end."""
+    options = {"env": {"id": "hil/PandaPickCube-v0", "kwargs": {"render_quality": "fast"}}, "image_obs": True}
+    demos = load_demos("scripted", **options, fallback_episodes=2, cache_dir=tmp_path).demos
+    assert [demo.end_seen for demo in demos] == [False, False]
+    assert [to_episode(demo).get_infos(-1)[END_SEEN] for demo in demos] == [False, False]
 
 
 @pytest.mark.parametrize(
