@@ -22,7 +22,7 @@ from hil_rllib.data.demos import load_demos
 from hil_rllib.data.hub import HubUnreachable
 from hil_rllib.data.lerobot_format import DatasetError
 from hil_rllib.results.protocol import ARMS, SETTINGS, Job, jobs
-from hil_rllib.results.report import write_report
+from hil_rllib.results.report import NothingFinishedError, write_report
 from hil_rllib.results.runner import Plan, make_runs
 from hil_rllib.sac.config import demo_options
 
@@ -33,20 +33,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     out: Path = args.out.resolve()
     chosen = list(jobs(args.settings, args.arms, args.seeds))
     failed: list[Job] = []
+    if not chosen:
+        report(f"No setting of {', '.join(args.settings)} has an arm of {', '.join(args.arms)}.")
+        return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no run goes on without us
     try:
         if not args.collect:
             plan = Plan(out, args.demos, args.steps, args.jobs)
             failed = make_runs(chosen, plan, lambda job: demo_seconds(job, args.demos), say)
+        for job in failed:
+            print(f"failed: {job.name}, see {out / job.name}.log", file=sys.stderr)
         print(write_report(out, args.report or out / "report"))
+    except NothingFinishedError as error:
+        report(error)
+        return 1 if failed else 2
     except (ConfigError, DatasetError, HubUnreachable, OSError, ValueError) as error:
         report(error)
         return 2
     except KeyboardInterrupt:
         print("\nStopped; the same command goes on with the runs that are not finished.", file=sys.stderr)
         return INTERRUPTED
-    for job in failed:
-        print(f"failed: {job.name}, see {out / job.name}.log", file=sys.stderr)
     return 1 if failed else 0
 
 

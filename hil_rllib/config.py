@@ -456,7 +456,13 @@ def _check(config: Config, origin: str) -> None:
         ),
         (
             not offline and no_demos and sac.bc_start_updates > 0,
-            "sac.bc_start_updates needs demonstrations, but demos.source is 'none'.",
+            "sac.bc_start_updates needs demonstrations, but demos.source is 'none'. Set it to 0, or name a "
+            "source.",
+        ),
+        (
+            not offline and no_demos and sac.critic_warmup_updates > 0,
+            "sac.critic_warmup_updates needs demonstrations, but demos.source is 'none'. Set it to 0, or "
+            "name a source.",
         ),
         (
             len(operator.devices) != operator.count,

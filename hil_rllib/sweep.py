@@ -12,16 +12,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
 
-from hil_rllib.config import ConfigError
+from hil_rllib.config import CONFIG_FILE, ConfigError, load_config
 from hil_rllib.console import INTERRUPTED, report
 from hil_rllib.data.demos import SCRIPTED, load_demos
 from hil_rllib.data.shared import DemoLibrary, demos_key
@@ -35,7 +38,7 @@ from hil_rllib.sweeping.outcome import Reporter, Row, rows, write_outcome
 from hil_rllib.sweeping.plan import Plan, load_plan
 from hil_rllib.sweeping.search import scheduler, searcher, space
 from hil_rllib.sweeping.trial import Trial, dirname, without_demos
-from hil_rllib.train import INPUT_ERRORS, check_ingredients
+from hil_rllib.train import INPUT_ERRORS, check_ingredients, config_differences
 from hil_rllib.under_tune import mend_driver
 
 LIBRARY = "hil_rllib_demos"  # name of the actor; one sweep at a time has it
@@ -52,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             folder = Path(plan.sweep.dir).resolve()
             lock.enter_context(RunLock(folder, "sweep.dir"))
             check_folder(folder, resume=args.resume)
+            check_begun(plan, folder)
             check_trials(plan, folder)
         except INPUT_ERRORS as error:
             if full := refusal(error):
@@ -62,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             found = run(plan, folder, resume=args.resume)
             print(write_outcome(found, plan, folder))
         except KeyboardInterrupt:
-            print(f"\nStopped. Go on with: python -m hil_rllib.sweep {args.sweep} --resume", file=sys.stderr)
+            same = shlex.join([str(args.sweep), *args.overrides])
+            print(f"\nStopped. Go on with: python -m hil_rllib.sweep {same} --resume", file=sys.stderr)
             return INTERRUPTED
         except Exception as error:
             return ended_early(error, folder)  # or raises it
@@ -96,6 +101,18 @@ def check_folder(folder: Path, *, resume: bool) -> None:
             f"{states[-1]} is damaged, so it is not known which trials there are. Each can be finished by "
             "itself: python -m hil_rllib.train TRIAL/config.yaml --resume"
         )
+
+
+def check_begun(plan: Plan, folder: Path) -> None:
+    """Raises ConfigError where a trial in the folder would go on with another configuration than it began."""
+    for file in sorted(folder.glob(f"trial_*/{CONFIG_FILE}")):
+        begun = load_config(file)
+        own = {key: reduce(getitem, key.split("."), begun.to_dict()) for key in plan.space}
+        if differences := config_differences(begun, plan.config(own)):
+            raise ConfigError(
+                f"--resume: {file.parent} was begun with another configuration: {'; '.join(differences)}. "
+                "Give the values it was begun with, or a new sweep.dir."
+            )
 
 
 def whole(state: Path) -> bool:

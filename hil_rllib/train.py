@@ -129,9 +129,12 @@ def config_differences(old: Config, new: Config) -> list[str]:
     """Keys that must not change between a checkpoint and what goes on from it, and did.
 
     A run of people's steps cannot go on in lockstep: it would cut off those since the checkpoint. The seed is
-    that of frozen random encoders too, whose features the replay holds.
+    that of frozen random encoders too, whose features the replay holds. In lockstep a checkpoint holds the
+    runners as they were, which no others can take over.
     """
-    free = {"run", "evaluation", "checkpoint", "stop", "operator", "runners", "record"}
+    free = {"run", "evaluation", "checkpoint", "stop"}
+    if not old.run.mode == new.run.mode == "lockstep":
+        free |= {"operator", "runners", "record"}
     before, after = old.to_dict(), new.to_dict()
     was, now = old.run.algorithm, new.run.algorithm
     to_lockstep = old.run.mode == "async" and new.run.mode == "lockstep"

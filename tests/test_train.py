@@ -263,6 +263,15 @@ def test_what_people_did_is_not_cut_off_by_resuming_in_lockstep():
     assert train.config_differences(lockstep, people) == []
 
 
+def test_in_lockstep_a_run_goes_on_with_the_runners_it_had_only():
+    """Their snapshots are in the checkpoint."""
+    for override in ("record.operator=true", "runners.autonomous=1", "operator.device=scripted"):
+        begun, now = load_config(SMOKE), load_config(SMOKE, [override])
+        assert any(override.partition("=")[0] in said for said in train.config_differences(begun, now))
+        begun, now = (replace(c, run=replace(c.run, mode="async")) for c in (begun, now))
+        assert train.config_differences(begun, now) == []
+
+
 def test_what_must_not_change_is_told_in_the_configs_order_the_seed_too():
     other = load_config(SMOKE, ["run.seed=7", "sac.tau=0.1", "env.max_episode_steps=7", "stop.env_steps=777"])
     told = [

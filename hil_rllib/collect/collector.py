@@ -174,6 +174,9 @@ class Collector:
             )
             # A runner cut off and found again alive: some of its episode was lost on the way.
             runner._needs_initial_reset = True
+            # RLlib and Gymnasium both count up from one seed: no two environments may live the same episodes.
+            if runner._seed is not None:
+                runner._seed += (runner.worker_index - 1) * (runner.num_envs - 1)
             if not begins:
                 begin_apart(runner, env_steps + RESEED * starts, human_steps)
             return ray.util.get_node_ip_address()

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
@@ -191,6 +191,14 @@ class Evaluations:
             f"at_{self.clock}": at,  # whose weights these are
             "passed_in_row": self.passed_in_row,
         }
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Any], target: float | None) -> Self:
+        """Those of a checkpoint's state; with another target than it had none counts as passed."""
+        evaluations = cls(**state["evaluations"])
+        if evaluations.passed_in_row and state["config"]["stop"]["success"] != target:
+            evaluations.passed_in_row = evaluations.latest["passed_in_row"] = 0
+        return evaluations
 
     def failed(self, error: Exception) -> None:
         """Take note of one that an error ended, which is raised where it is one too many in a row."""

@@ -159,7 +159,7 @@ class OfflineRun(UnderTune, MARWIL):
         state = read_state(Path(path))
         self.updates = self._saved_at = state["updates"]
         self.offline_data.rng.bit_generator.state = state["sampler"]
-        self.evaluations = Evaluations(**state["evaluations"])
+        self.evaluations = Evaluations.restored(state, self.hil.stop.success)
         self.skips.set_state(state.get("skips", {}))
         stop, passed = self.hil.stop, self.evaluations.passed_in_row
         solved = stop.success is not None and passed >= stop.evaluations_in_row

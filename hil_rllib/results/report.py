@@ -58,12 +58,19 @@ class Outcome:
     wall_s: Numbers
 
 
+class NothingFinishedError(ValueError):
+    """There is no run to report of."""
+
+
 def write_report(out: Path, folder: Path) -> str:
-    """Tables, rows and curves of the finished runs in `out`; returns the tables. Raises ValueError."""
+    """Tables, rows and curves of the finished runs in `out`; returns the tables.
+
+    Raises NothingFinishedError.
+    """
     outcomes = {name: list(read_setting(name, out)) for name in SETTINGS}
     outcomes = {name: found for name, found in outcomes.items() if found}
     if not outcomes:
-        raise ValueError(f"{out} holds no finished run of the benchmark yet.")
+        raise NothingFinishedError(f"{out} holds no finished run of the benchmark yet.")
     folder.mkdir(parents=True, exist_ok=True)
     every = [o for found in outcomes.values() for o in found]
     text = "\n".join([*(section(name, found) for name, found in outcomes.items()), time_taken(every)])

@@ -83,7 +83,7 @@ def restore_run(algorithm: HILSAC, checkpoint: Path) -> None:
         algorithm.cursors.extend(state["kept"])
     algorithm.mix.rng.bit_generator.state = state["sampler"]
     algorithm.stats.set_state(state["statistics"])
-    algorithm.evaluations = Evaluations(**state["evaluations"])
+    algorithm.evaluations = Evaluations.restored(state, algorithm.hil.stop.success)
     algorithm.skips.set_state(state.get("skips", {}))
     for name in COUNTERS:
         if name in state:

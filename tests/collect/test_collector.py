@@ -115,6 +115,17 @@ def test_lockstep_waits_for_all_and_takes_one_fragment_of_each_in_order(groups):
         ]
 
 
+def test_no_two_environments_of_several_runners_share_a_seed(groups):
+    """RLlib gives runner w of n the seed + w, Gymnasium its environment i that + i."""
+    greet = Collector(lambda greet: groups, True, beginning)._greeting(0)
+    seeds = []
+    for index in range(1, 5):
+        runner = SimpleNamespace(_seed=7 + index, worker_index=index, num_envs=4)
+        greet(runner)
+        seeds += [runner._seed + i for i in range(4)]
+    assert seeds == list(range(8, 24))
+
+
 @pytest.mark.parametrize(("is_done", "cut_off"), [(False, ["episode of 1"]), (True, [])])
 def test_a_lost_runner_cuts_off_the_episode_it_was_in(groups, is_done, cut_off):
     collector = Collector(lambda greet: groups, False, beginning)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from types import SimpleNamespace
@@ -113,6 +114,17 @@ def test_evaluations_in_a_row_must_follow_each_other():
     assert evaluations.latest["success"] == 1.0
     assert evaluations.latest["episodes"] == 2
     assert math.isclose(evaluations.latest["penalty"], -0.02)
+
+
+def test_evaluations_that_passed_an_easier_target_do_not_end_a_run_that_goes_on():
+    evaluations = Evaluations()
+    evaluations.add(results(1, 0), 100, target=0.5)
+    state = {"evaluations": vars(evaluations), "config": {"stop": {"success": 0.5}}}
+    assert Evaluations.restored(state, 0.5).latest["passed_in_row"] == 1
+    for target in (1.0, None):
+        restored = Evaluations.restored(copy.deepcopy(state), target)
+        assert restored.passed_in_row == restored.latest["passed_in_row"] == 0
+        assert restored.latest["success"] == 0.5
 
 
 def test_failed_evaluations_end_the_run_only_in_a_row(caplog):

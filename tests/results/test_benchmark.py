@@ -107,6 +107,18 @@ def test_a_run_is_made_until_it_is_there(tmp_path: Path) -> None:
     assert runner.is_finished(folder)  # it was solved before
 
 
+def test_runs_that_all_failed_are_named_and_no_arm_at_all_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(benchmark, "make_runs", lambda chosen, *_: chosen)
+    assert benchmark.main([str(tmp_path), "--settings", "state-real", "--arms", "none", "--seeds", "0"]) == 1
+    assert "failed: state-none-0, see" in capsys.readouterr().err
+    assert benchmark.main([str(tmp_path), "--collect"]) == 2
+    assert "holds no finished run" in capsys.readouterr().err
+    assert benchmark.main([str(tmp_path), "--settings", "images-real", "--arms", "none"]) == 2
+    assert "No setting of images-real has an arm of none." in capsys.readouterr().err
+
+
 def test_side_by_side_runs_share_the_cores_evenly() -> None:
     cores = sorted(os.sched_getaffinity(0))
     dealt = runner.shares(len(cores))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hil_rllib import sweep
-from hil_rllib.config import load_config
+from hil_rllib.config import ConfigError, load_config
 from hil_rllib.data import shared
 from hil_rllib.run_lock import RunLock
 from hil_rllib.sac.checkpoint import newest_checkpoint, replay_folder, run_folder, write_state
@@ -137,6 +137,16 @@ def test_a_trial_goes_on_from_its_newest_whole_checkpoint(set_up, tmp_path: Path
     assert newest_checkpoint(folder) == third
     (third / "objective.json").write_text("")
     assert newest_checkpoint(folder) == whole
+
+
+def test_trials_do_not_go_on_with_another_configuration(set_up, tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    space = "{sac.tau: {grid: [0.1, 0.2]}, sac.actor_lr: {loguniform: [1.0e-4, 1.0e-3]}}"
+    set_up(space, **{"sac.tau": 0.1, "sac.actor_lr": 3.3e-4})
+    again = load_plan(Path("sweep.yaml"), ["stop.env_steps=9000"])  # longer is fine
+    sweep.check_begun(again, folder)
+    with pytest.raises(ConfigError, match=r"trial_00003 was begun with .*: sac.gamma was 0.97, now 0.9\."):
+        sweep.check_begun(load_plan(Path("sweep.yaml"), ["sac.gamma=0.9"]), folder)
 
 
 def test_a_sweep_that_runs_is_not_started_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
