@@ -125,6 +125,7 @@ def run(
 def _make_env(spec: EnvSpec, recordings: list[Recording]) -> gymnasium.Env:
     """Raises UsageError for an id that these recordings cannot drive."""
     try:
+        EnvSpec(spec.id).make(random_block_position=False).close()
         env = make_replay_env(spec, recordings)
     except (gymnasium.error.Error, TypeError) as error:  # TypeError: its cube cannot be put where it was
         raise UsageError(f"--env {spec.id}: {error} Recordings are replayed in {EnvSpec.id}.") from error
