@@ -6,8 +6,9 @@
     python -m hil_rllib.dataset merge DATASET DATASET … FOLDER [--repair] [--common] [--push owner/name]
     python -m hil_rllib.dataset plot DATASET PICTURE.png
 
-DATASET is a local folder or a hub id, v2.1 or v3.0; what is written is v3.0. Exit code 0: all is well, or can
-be repaired; 1: `check` found what cannot be; 2: a dataset cannot be used, with the reason.
+DATASET is a local folder or a hub id, v2.1 or v3.0; what is written is v3.0. All can see what
+--push uploads, unless you add --private. Exit code 0: all is well, or can be repaired; 1: `check` found what
+cannot be; 2: a dataset cannot be used, with the reason.
 """
 
 from __future__ import annotations

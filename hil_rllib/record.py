@@ -1,6 +1,9 @@
 """Record demonstrations by hand (or by script) into a LeRobot v3.0 dataset.
 
-    python -m hil_rllib.record OUT --episodes N [--device NAME] [--env ID] [--append] [--push OWNER/NAME]
+    python -m hil_rllib.record OUT --episodes N [--device NAME] [--env ID] [--append]
+        [--push OWNER/NAME [--private]]
+
+All can see what --push uploads, unless you add --private.
 
 An episode is on disk, whole, as soon as its line appears; Ctrl-C loses the one under way and nothing else.
 Episodes that you throw away (rerecord), or that nobody drove, start again from the same reset; failed ones
@@ -81,6 +84,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-images", action="store_true", help="no cameras: states only, quick")
     parser.add_argument("--task", metavar="TEXT", help="what is done, in words (default: the task's)")
     parser.add_argument("--push", metavar="OWNER/NAME", help="upload the dataset to the hub at the end")
+    parser.add_argument("--private", action="store_true", help="create the hub's repository as private")
     parser.add_argument(
         "--seed", type=int, help="of the first reset; others count on (default: 0, or the dataset's next)"
     )
@@ -121,7 +125,7 @@ def record_dataset(args: argparse.Namespace) -> int:
     print(meter.summary(seat.env.missed_deadlines))
     print(f"{recorder.kept} of {args.episodes} episodes recorded; {args.out} holds {writer.episodes}.")
     if args.push and writer.episodes:
-        print(hub_push.push(args.out, args.push))
+        print(hub_push.push(args.out, args.push, private=args.private))
     return 0 if recorder.kept == args.episodes else INTERRUPTED
 
 

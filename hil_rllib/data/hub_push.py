@@ -12,7 +12,6 @@ from hil_rllib.data.lerobot_format import DatasetError, DatasetInfo
 from hil_rllib.data.lerobot_reader import LeRobotDataset
 
 CARD = """---
-license: apache-2.0
 task_categories: [robotics]
 tags: [LeRobot]
 configs:
@@ -35,7 +34,7 @@ def push(folder: Path, repo_id: str, *, private: bool = False) -> str:
 
     The token is that of `hf auth login` or of
     HF_TOKEN. The format's version becomes a tag, which LeRobot looks for. A card is added where the folder
-    has no README.md.
+    has no README.md; it names no licence, which is the owner's to choose.
 
     Raises:
         DatasetError: the folder holds no sound dataset, `repo_id` is no name, or the hub refuses.

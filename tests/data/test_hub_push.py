@@ -53,6 +53,7 @@ def test_pushed_dataset_opens_by_name_and_revision(hub: Hub, tmp_path: Path) -> 
         np.testing.assert_array_equal(there.frames["wrist"], here.frames["wrist"])
     files = hub.commits[hub.refs[NAME]["main"]]
     assert b"LeRobot" in files["README.md"]
+    assert b"license" not in files["README.md"]  # the owner's to choose
     assert not [path for path in files if path.endswith(".tmp")]
     assert hub.refs[NAME]["v3.0"] == hub.refs[NAME]["main"] != once  # LeRobot loads the tag of its version
     with pytest.raises(DatasetError, match="has no revision 'three'"):
@@ -61,7 +62,8 @@ def test_pushed_dataset_opens_by_name_and_revision(hub: Hub, tmp_path: Path) -> 
 
 def test_what_is_recorded_can_be_pushed_at_once(hub: Hub, tmp_path: Path) -> None:
     options = ["--episodes", "1", "--device", "scripted", "--no-images", "--hz", "0", "--push", NAME]
-    assert record_command.main([str(tmp_path / "mine"), *options]) == 0
+    assert record_command.main([str(tmp_path / "mine"), *options, "--private"]) == 0
+    assert hub.private == {NAME}
     (there,) = open_dataset(NAME, cache_dir=tmp_path / "cache").read()
     (here,) = open_dataset(str(tmp_path / "mine")).read()
     np.testing.assert_array_equal(there.column("action"), here.column("action"))
