@@ -19,9 +19,9 @@ from hil_rllib.config import ConfigError, load_config
 from hil_rllib.console import INTERRUPTED, report
 from hil_rllib.contract import CONTROL_DT
 from hil_rllib.data.demos import load_demos
-from hil_rllib.data.hub import HubUnreachable
+from hil_rllib.data.hub import HubUnreachable, locate
 from hil_rllib.data.lerobot_format import DatasetError
-from hil_rllib.results.protocol import ARMS, SETTINGS, Job, jobs
+from hil_rllib.results.protocol import ARMS, REAL_DEMOS, SETTINGS, Job, jobs
 from hil_rllib.results.report import NothingFinishedError, write_report
 from hil_rllib.results.runner import Plan, make_runs
 from hil_rllib.sac.config import demo_options
@@ -71,10 +71,18 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def demo_seconds(job: Job, demos: str | None) -> float:
-    """Seconds of a person's time in a run's demonstrations."""
+    """Seconds of a person's time in a run's demonstrations.
+
+    Raises HubUnreachable where real ones cannot be had: in a run of its own an expert would replace them.
+    """
     config = load_config(job.config, job.overrides(demos))
     if config.demos.source == "none":
         return 0.0
+    if config.demos.source == REAL_DEMOS:
+        try:
+            locate(REAL_DEMOS)
+        except HubUnreachable as error:
+            raise HubUnreachable(f"{error} Here: --demos FOLDER.") from error
     return load_demos(config.demos.source, **demo_options(config)).transitions * CONTROL_DT
 
 

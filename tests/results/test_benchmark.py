@@ -17,6 +17,7 @@ from written import write_run
 
 from hil_rllib import benchmark
 from hil_rllib.config import load_config
+from hil_rllib.data.hub import HubUnreachable
 from hil_rllib.results import runner
 from hil_rllib.results.protocol import SETTINGS, Job, jobs
 from hil_rllib.results.report import elapsed, spread
@@ -82,6 +83,17 @@ def test_the_report_says_what_each_threshold_took(tmp_path: Path, capsys: pytest
     assert (first["env_steps_to_100"], first["wall_s"]) == ("3000.0", "500.0")
     assert rows["state-scripted", "none", "0"]["env_steps_to_90"] == "never"
     assert (tmp_path / "report" / "curves.png").stat().st_size > 10_000
+
+
+def test_real_demonstrations_that_cannot_be_had_are_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(source: str) -> None:
+        raise HubUnreachable(f"No answer for {source}.")
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(benchmark, "locate", unreachable)
+    with pytest.raises(HubUnreachable, match=r"No answer for aractingi.* Here: --demos FOLDER"):
+        benchmark.demo_seconds(Job("state-real", "both", 0), None)
+    assert benchmark.demo_seconds(Job("state-real", "none", 0), None) == 0
 
 
 def test_time_between_sessions_does_not_count() -> None:
