@@ -107,7 +107,9 @@ def load_demos(
             dataset = open_dataset(source, hub_cache, hub_timeout_s, revision=revision, features=features)
         except hub.HubUnreachable as error:
             if fallback != SCRIPTED:
-                raise
+                raise hub.HubUnreachable(
+                    f"{error} Or set demos.fallback=scripted, to record an expert."
+                ) from error
             scripted = True
             log.warning(
                 "%s\nRecording %d scripted demonstrations instead, as demos.fallback allows.",

@@ -110,8 +110,7 @@ def _cached_or_unreachable(
     except (OSError, ValueError):
         raise HubUnreachable(
             f"The hub gave no usable answer for dataset {repo_id!r} ({reason}), and the cache has no copy. "
-            "Check the network (HF_ENDPOINT, HF_HUB_OFFLINE), give a local folder instead, "
-            "or allow scripted demonstrations with `demos.fallback=scripted`."
+            "Check the network (HF_ENDPOINT, HF_HUB_OFFLINE), or give a local folder instead."
         ) from error
     logger.warning("Hub not reachable (%s): using the cached copy of %s in %s.", reason, repo_id, path)
     return Path(path)
