@@ -17,7 +17,9 @@ from hil_rllib.devices.sdl_joystick import Found, SdlJoystick
 
 logger = logging.getLogger(__name__)
 
-NONE_PLUGGED_IN = "No gamepad is plugged in. Plug one in, or choose another device: keyboard, scripted, none."
+NONE_PLUGGED_IN = (
+    "No gamepad is plugged in. Plug one in, or choose another device: browser, keyboard, scripted, none."
+)
 CALIBRATE = "python -m hil_rllib.teleop --calibrate"
 
 

@@ -114,4 +114,4 @@ def _connected() -> list[tuple[HidGamepad, bytes]]:
 
 def _none_found() -> str:
     known = ", ".join(pad.name for pad in GAMEPADS)
-    return f"No gamepad that hidapi can read is plugged in. Known: {known}. Or choose the device gamepad."
+    return f"No gamepad that hidapi can read is plugged in. Known: {known}. Or choose browser or gamepad."

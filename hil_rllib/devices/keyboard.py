@@ -32,7 +32,7 @@ OPEN_S = 5.0  # [s] for pynput's thread to come up
 KEYS = {control.key: control.name for control in CONTROLS if control.key}
 NO_DISPLAY = (
     "The keyboard is read through the X server, and {reason}. Run on a desktop, with DISPLAY set "
-    "(over ssh: ssh -X), or choose another device: gamepad, scripted, none."
+    "(over ssh: ssh -X), or choose another device: browser, gamepad, scripted, none."
 )
 
 
@@ -50,7 +50,9 @@ class KeyboardDevice(TeleopDevice):
     def missing(cls) -> str | None:
         """Why no key can be read here, and what to do."""
         if importlib.util.find_spec("pynput") is None:
-            return "The keyboard needs pynput: pip install pynput. Or choose: gamepad, scripted, none."
+            return (
+                "The keyboard needs pynput: pip install pynput, or choose browser, gamepad, scripted, none."
+            )
         if sys.platform != "linux":
             return None
         if not os.environ.get("DISPLAY"):
