@@ -90,6 +90,7 @@ def calibrate(
     parse_map(entry, name or joystick.name, str(path))
     _write({**others, name or joystick.name: entry}, path)
     say(f"Written to {path}. Use it with --controller-config {path}")
+    say(f"and in a run with operator.controller_config={path}")
     return path
 
 

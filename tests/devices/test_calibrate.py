@@ -77,7 +77,8 @@ def test_a_calibrated_map_drives_every_control(plug, tmp_path):
     person = Person(joystick)
     path = person.calibrate(tmp_path / "new" / "odd.json")
     assert path.read_text().startswith('{\n  "Odd pad"')
-    assert "--controller-config" in person.said[-1]
+    assert f"--controller-config {path}" in person.said[-2]
+    assert f"operator.controller_config={path}" in person.said[-1]
     with make_device("gamepad", controller_config=path) as device:
         device.start(ENV)
 
