@@ -240,22 +240,22 @@ class RewardSection:
 
 @dataclass(frozen=True)
 class EvaluationSection:
-    every_steps: Positive = 1000  # [env steps; updates with all algorithms but sac]
+    every_steps: Positive = 1000  # [env steps with sac, else updates]; dagger: after every round instead
     episodes: Positive = 20  # greedy
     seed: Count = 10_000  # apart from the run's own, so that training never saw these resets
 
 
 @dataclass(frozen=True)
 class CheckpointSection:
-    every_steps: Positive = 2000  # [env steps; updates with all algorithms but sac]; LeRobot
+    every_steps: Positive = 2000  # LeRobot; [env steps with sac, else updates]; dagger: as evaluations
     keep: Positive = 3
 
 
 @dataclass(frozen=True)
 class StopSection:
-    success: Fraction | None = 1.0  # greedy success rate that ends the run; null: only env_steps does
+    success: Fraction | None = 1.0  # greedy success rate that ends the run; null: only its length does
     evaluations_in_row: Positive = 1
-    env_steps: Positive = 100_000
+    env_steps: Positive = 100_000  # sac; the others end after offline.updates, dagger after its rounds
 
 
 @dataclass(frozen=True)
@@ -456,13 +456,13 @@ def _check(config: Config, origin: str) -> None:
         ),
         (
             not offline and no_demos and sac.bc_start_updates > 0,
-            "sac.bc_start_updates needs demonstrations, but demos.source is 'none'. Set it to 0, or name a "
-            "source.",
+            "sac.bc_start_updates needs demonstrations, but demos.source is 'none'. Set "
+            "sac.bc_start_updates=0, or name a source.",
         ),
         (
             not offline and no_demos and sac.critic_warmup_updates > 0,
-            "sac.critic_warmup_updates needs demonstrations, but demos.source is 'none'. Set it to 0, or "
-            "name a source.",
+            "sac.critic_warmup_updates needs demonstrations, but demos.source is 'none'. Set "
+            "sac.critic_warmup_updates=0, or name a source.",
         ),
         (
             len(operator.devices) != operator.count,

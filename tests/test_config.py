@@ -100,7 +100,10 @@ def test_scalars_mean_what_they_look_like(write) -> None:
         # fine alone, not together
         ("env: {image_obs: false}", ["demos.frames 'recorded' needs env.image_obs true", "rerendered"]),
         ("sac: {critic_subsample: 3}", ["sac.critic_subsample 3 exceeds sac.num_critics 2"]),
-        ("demos: {source: none}\nsac: {bc_start_updates: 1}", ["sac.bc_start_updates needs demonstrations"]),
+        (
+            "demos: {source: none}\nsac: {bc_start_updates: 1}",
+            ["bc_start_updates needs", "=0, or name a source"],
+        ),
         ("demos: {source: none}\nsac: {critic_warmup_updates: 1}", ["sac.critic_warmup_updates needs demon"]),
         ("demos: {source: none}\noperator: {device: none}", ["sac.demo_fraction 0.5 can never be met"]),
         ("sac: {demo_fraction: 0}", ["would never use the demonstrations"]),

@@ -52,7 +52,7 @@ def read_contents(root: Path, first: int | None = None) -> Contents:
         raise DatasetError(
             root / "meta" / "info.json",
             f"is {info.version}; episodes can be added to {fmt.V30} only.",
-            "Convert it first: python -m hil_rllib.dataset convert.",
+            f"Convert it first: python -m hil_rllib.dataset convert {root} FOLDER.",
         )
     contents = Contents(info=info.raw, tasks=load_tasks(root, info))
     stats: list[Mapping[str, Stats]] = []

@@ -110,7 +110,7 @@ def split(
             raise ValueError(
                 f"The {name} part has no frame of {what}: of {len(episodes)} episodes {have} show success at "
                 "some frame. A classifier needs both, in several episodes: record more with "
-                "`python -m hil_rllib.record OUT --label`. A file that lacks the observation after the last "
-                "action shows its success only with demos.frames=rerendered."
+                "`python -m hil_rllib.record OUT --label --episodes N`. A file that lacks the observation "
+                "after the last action shows its success only with demos.frames=rerendered."
             )
     return parts
