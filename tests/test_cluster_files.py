@@ -98,6 +98,15 @@ def test_the_seat_is_the_operators_and_nothing_else() -> None:
     assert (options["num_cpus"], options["block"]) == (0, True)
 
 
+def test_the_head_of_ones_own_network_becomes_a_seat_as_told() -> None:
+    text = FILES[1].read_text()
+    (option,) = re.findall(r"--resources='.*?'", text)
+    start = yaml.safe_load(text)["head_start_ray_commands"][1].split("/.venv/bin/ray ")[1]
+    options = parse_ray(start.replace("--num-cpus=1", f"--num-cpus=1 {option}")).params
+    assert json.loads(options["resources"]) == {OPERATOR_RESOURCE: 1}
+    assert options["num_cpus"] == 1
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_runs_told_in_the_cluster_files_are_configured_right(file: Path) -> None:
     runs = re.findall(r"RAY_ADDRESS=auto (?:nohup )?make train ARGS=\"(.*?)\"", file.read_text())
