@@ -27,13 +27,13 @@ import numpy as np
 from hil_rllib.console import UsageError, report
 from hil_rllib.data import hub_push
 from hil_rllib.data import lerobot_format as fmt
-from hil_rllib.data.alignment import AlignmentReport, check_features, check_finite, decide
+from hil_rllib.data.alignment import AlignmentReport, decide, sound_episodes
 from hil_rllib.data.dataset_check import check
 from hil_rllib.data.dataset_plot import plot
 from hil_rllib.data.hub import HubUnreachable
 from hil_rllib.data.lerobot_copy import Source, copy_datasets
 from hil_rllib.data.lerobot_format import DatasetError
-from hil_rllib.data.lerobot_reader import Episode, LeRobotDataset, open_dataset
+from hil_rllib.data.lerobot_reader import LeRobotDataset, open_dataset
 from hil_rllib.data.repair import to_recording
 from hil_rllib.data.repaired_rows import Repair
 from hil_rllib.replay import parse_episodes
@@ -143,7 +143,7 @@ def plot_command(arguments: argparse.Namespace) -> int:
     if chosen is None:
         chosen = np.unique(np.linspace(0, len(dataset) - 1, PLOTTED).round().astype(int)).tolist()
     dataset.choose(chosen)
-    sound = _sound(dataset, chosen)
+    sound = sound_episodes(dataset, chosen)
     reading = decide(list(sound.values()), str(dataset.root), dataset.info.version).reading
     step_size = Repair.step_size
     recordings = [to_recording(sound[i], reading, step_size, lambda _: None) for i in chosen]
@@ -175,27 +175,7 @@ def _terms(dataset: LeRobotDataset, needed: Sequence[int]) -> AlignmentReport:
     Raises:
         DatasetError: not of this task, a needed episode is damaged, or nothing explains the data.
     """
-    return decide(list(_sound(dataset, needed).values()), str(dataset.root), dataset.info.version)
-
-
-def _sound(dataset: LeRobotDataset, chosen: Sequence[int]) -> dict[int, Episode]:
-    """Episodes by position: those chosen, and as further evidence for `decide` what else can be read.
-
-    Raises:
-        DatasetError: not of this task, or a chosen episode is damaged or not finite.
-    """
-    check_features(dataset)
-    sound = {}
-    for position in range(len(dataset)):
-        try:
-            (episode,) = dataset.read([position])
-            check_finite(episode)
-        except DatasetError:
-            if position in chosen:
-                raise
-        else:
-            sound[position] = episode
-    return sound
+    return decide(list(sound_episodes(dataset, needed).values()), str(dataset.root), dataset.info.version)
 
 
 def _write(sources: Sequence[Source], arguments: argparse.Namespace) -> int:

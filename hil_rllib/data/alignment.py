@@ -118,24 +118,21 @@ def align(
 ) -> tuple[list[Demo], AlignmentReport]:
     """Episodes (positions in the dataset; None: all) as `Demo`s in env terms, and the report, also logged.
 
-    All episodes are evidence, also those not asked for. frames: decode the videos, of all cameras or those
-    named, at their own size or resized to image_size² [px]. step_size: [m] at motion 1 in the environment.
-    Which transitions a file can give without its environment: see `repair.to_demo`; `Demo.recording` keeps
-    all actions for a replay.
+    All sound episodes are evidence, also those not asked for. frames: decode the videos, of all cameras or
+    those named, at their own size or resized to image_size² [px]. step_size: [m] at motion 1 in the
+    environment. Which transitions a file can give without its environment: see `repair.to_demo`;
+    `Demo.recording` keeps all actions for a replay.
 
     Raises:
-        DatasetError: wrong dimensions, NaN, or data that no convention explains.
+        DatasetError: wrong dimensions, an episode asked for is damaged, or no convention explains the data.
     """
-    check_features(dataset)
     dataset.choose(episodes)
-    everything = list(dataset.read())
-    for episode in everything:
-        check_finite(episode)
-    report = decide(everything, str(dataset.root), dataset.info.version)
     chosen = range(len(dataset)) if episodes is None else episodes
+    sound = sound_episodes(dataset, chosen)
+    report = decide(list(sound.values()), str(dataset.root), dataset.info.version)
     demos = []
     size = None if image_size is None else (image_size, image_size)
-    stream: Iterable[Episode] = (everything[i] for i in chosen)
+    stream: Iterable[Episode] = (sound[i] for i in chosen)
     if frames:
         stream = dataset.read(chosen, frames=True, cameras=cameras, size=size)
     for episode in stream:
@@ -226,6 +223,26 @@ def _metres_per_unit(motion: MotionEvidence, fail: Callable[[str], DatasetError]
             return metres
     fitting = " or ".join(f"{metres:g} m ({name})" for name, metres in UNITS.items())
     raise fail(f"A command of 1 moves the hand by {motion.gain:.3g} m; {fitting} fit.")
+
+
+def sound_episodes(dataset: LeRobotDataset, chosen: Sequence[int]) -> dict[int, Episode]:
+    """Episodes by position: those chosen, and as further evidence for `decide` what else can be read.
+
+    Raises:
+        DatasetError: not of this task, or a chosen episode is damaged or not finite.
+    """
+    check_features(dataset)
+    sound = {}
+    for position in range(len(dataset)):
+        try:
+            (episode,) = dataset.read([position])
+            check_finite(episode)
+        except DatasetError:
+            if position in chosen:
+                raise
+        else:
+            sound[position] = episode
+    return sound
 
 
 def check_features(dataset: LeRobotDataset) -> None:

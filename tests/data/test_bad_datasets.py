@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from hil_rllib.data.alignment import align
+from hil_rllib.data.demos import load_demos
+from hil_rllib.data.env_replay import EnvSpec
 from hil_rllib.data.lerobot_format import DatasetError
 from hil_rllib.data.lerobot_reader import open_dataset
 from hil_rllib.data.lerobot_writer import LeRobotWriter
@@ -222,3 +225,19 @@ def test_info_of_v30_that_promises_more_than_there_is_is_refused(tmp_path: Path)
     (tmp_path / INFO).write_text(json.dumps(info | {"total_episodes": 2}))
     with pytest.raises(DatasetError, match="says 2 episodes"):
         open_dataset(str(tmp_path))
+
+
+@pytest.mark.parametrize("case", ["NaN in an action", "truncated parquet", "missing column"])
+@pytest.mark.parametrize("chosen", [1, [0]])
+def test_a_damaged_episode_that_is_not_asked_for_does_no_harm(
+    case: str, chosen: int | list[int], sound: Path, tmp_path: Path
+):
+    breaking, file, _ = CASES[case]
+    root = copy_of(sound, tmp_path / "set")
+    breaking(root)
+    options = {"env": EnvSpec(), "image_obs": True, "cache_dir": tmp_path}
+    (demo,) = load_demos(str(root), episodes=chosen, **options).demos
+    (whole, _), _ = align(open_dataset(str(sound)))
+    np.testing.assert_array_equal(demo.actions, whole.actions)
+    with pytest.raises(DatasetError, match=re.escape(file)):
+        load_demos(str(root), **options)
