@@ -26,9 +26,9 @@ RECIPE = 2  # raise when the synthetic presenter would show something else
 
 def local_sources(config: Config) -> Config:
     """The config with folders in place of names. Raises DatasetError, ConfigError, `hub.HubUnreachable`."""
-    source = config.demos.source
-    if source != "none" and not has_labels(source):
-        source = str(load_demos(source, **demo_options(config)).source)
+    source, options = config.demos.source, demo_options(config)
+    if source != "none" and not has_labels(source, options["features"]):
+        source = str(load_demos(source, **options).source)
     folders = tuple(_folder(name, config) for name in config.reward.sources)
     return replace(
         config,

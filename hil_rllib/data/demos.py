@@ -117,7 +117,7 @@ def load_demos(
                 fallback_episodes,
             )
             dataset = record()
-    chosen = range(min(episodes, len(dataset))) if isinstance(episodes, int) else episodes
+    chosen = positions(dataset, episodes)
     if decode:
         _check_frames(dataset)
     demos, report = align(
@@ -157,6 +157,11 @@ def load_demos(
     result = DemoSet(demos, report, dataset.root, scripted, excluded)
     log.info("Demonstrations: %s.", result)
     return result
+
+
+def positions(dataset: LeRobotDataset, episodes: int | Sequence[int] | None) -> Sequence[int] | None:
+    """Of the first N episodes, or of these; None: all."""
+    return range(min(episodes, len(dataset))) if isinstance(episodes, int) else episodes
 
 
 def _check_frames(dataset: LeRobotDataset) -> None:

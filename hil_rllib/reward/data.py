@@ -63,10 +63,12 @@ class LabelledFrames(OfflineData):
         hil = config.hil
         self.rng = np.random.default_rng(hil.run.seed)
         encoder = CachedEncoder(FrameEncoder(hil.encoder.weights, hil.run.seed), cache_dir() / "features")
+        of_demos = config.input_read_method_kwargs
+        of_others = of_demos | {"episodes": None, "features": None}
         episodes = [
             episode
             for source in config.input_
-            for episode in load_labelled(source, config.input_read_method_kwargs)
+            for episode in load_labelled(source, of_demos if source == hil.demos.source else of_others)
         ]
         parts = split(episodes, hil.reward.held_out, hil.run.seed)
         self.parts = {name: encode(part, encoder) for name, part in parts.items()}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hil_rllib.contract import CAMERAS, IMAGE_SIZE
 from hil_rllib.data import lerobot_format as fmt
 from hil_rllib.data.demo import Demo
-from hil_rllib.data.demos import load_demos
+from hil_rllib.data.demos import load_demos, positions
 from hil_rllib.data.lerobot_format import DatasetInfo
 from hil_rllib.data.lerobot_reader import open_dataset
 from hil_rllib.data.video import Frames
@@ -38,20 +38,22 @@ class LabelledEpisode:
 
 
 def load_labelled(source: str, demo_options: Mapping[str, Any]) -> list[LabelledEpisode]:
-    """Every episode of a dataset (hub id, local folder, or what else `load_demos` takes) with its labels.
+    """Episodes of a dataset (hub id, local folder, or what else `load_demos` takes) with their labels.
 
     A dataset recorded with labels says of each row what its own images show. In others, the reward of a step
     says it of the observation that follows: a recorded one where the file has it, see `repair.to_demo`.
 
     demo_options: keyword arguments of `load_demos`. Raises DatasetError, `hub.HubUnreachable`.
     """
-    if has_labels(source):
-        dataset = open_dataset(source)
+    names = demo_options.get("features")
+    if has_labels(source, names):
+        dataset = open_dataset(source, features=names)
+        chosen = positions(dataset, demo_options.get("episodes"))
         found = [
             LabelledEpisode(
                 dataset.root.name, e.meta.index, e.frames, np.ravel(e.column(fmt.LABEL)).astype(bool)
             )
-            for e in dataset.read(frames=True, cameras=CAMERAS, size=(IMAGE_SIZE, IMAGE_SIZE))
+            for e in dataset.read(chosen, frames=True, cameras=CAMERAS, size=(IMAGE_SIZE, IMAGE_SIZE))
         ]
     else:
         demos = load_demos(source, **demo_options)
@@ -62,9 +64,9 @@ def load_labelled(source: str, demo_options: Mapping[str, Any]) -> list[Labelled
     return found
 
 
-def has_labels(source: str) -> bool:
-    """Whether this is a folder of a dataset with labels of its own."""
-    return Path(source).is_dir() and fmt.LABEL in DatasetInfo.load(Path(source)).features
+def has_labels(source: str, names: Mapping[str, str] | None = None) -> bool:
+    """Whether this is a folder of a dataset with labels of its own. names: see `lerobot_format.renamed`."""
+    return Path(source).is_dir() and fmt.LABEL in DatasetInfo.load(Path(source), names).features
 
 
 def _by_rewards(demo: Demo, dataset: str, drawn: bool) -> LabelledEpisode:

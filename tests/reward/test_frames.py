@@ -14,6 +14,8 @@ from hil_rllib.contract import CAMERAS, Command, EpisodeEnd
 from hil_rllib.data.lerobot_format import DatasetError
 from hil_rllib.data.lerobot_reader import open_dataset
 from hil_rllib.data.lerobot_writer import LeRobotWriter
+from hil_rllib.reward import data
+from hil_rllib.reward.config import HILRewardConfig
 from hil_rllib.reward.frames import LabelledEpisode, has_labels, load_labelled, split
 from hil_rllib.sac.config import demo_options
 
@@ -69,6 +71,45 @@ def test_labels_are_about_images(tmp_path, capsys):
     arguments = ["--label", "--device", "scripted", "--episodes", "1", "--no-images"]
     assert record.main([str(tmp_path / "set"), *arguments]) == 2
     assert "--label is about images" in capsys.readouterr().err
+
+
+def write_labelled(folder, lengths, cameras=CAMERAS):
+    """Episodes of these many steps, the last of each labelled success."""
+    with LeRobotWriter(folder, cameras=cameras, environment_state=False, labels=True) as writer:
+        for steps in lengths:
+            for t in range(steps):
+                pixels = {camera: np.full((128, 128, 3), 10 * t, np.uint8) for camera in cameras}
+                writer.add_step(
+                    {"agent_pos": np.zeros(18), "pixels": pixels}, np.zeros(4), reward=0.0,
+                    terminated=t == steps - 1, truncated=False, success=True, label=t == steps - 1,
+                )  # fmt: skip
+            writer.end_episode()
+
+
+@pytest.mark.parametrize(("chosen", "lengths"), [(None, [3, 4, 5]), (2, [3, 4]), ((2, 0), [5, 3])])
+def test_of_a_labelled_set_the_episodes_are_chosen_and_the_features_named(tmp_path, chosen, lengths):
+    write_labelled(tmp_path / "set", (3, 4, 5), cameras=("top", "wrist"))
+    names = {"observation.images.top": "front"}
+    episodes = load_labelled(str(tmp_path / "set"), options(episodes=chosen, features=names))
+    assert [len(episode) for episode in episodes] == lengths
+    assert all(set(episode.frames) == set(CAMERAS) for episode in episodes)
+
+
+def test_choice_and_names_are_of_the_demonstrations_alone(monkeypatch):
+    """demos.episodes and demos.features say nothing about reward.sources."""
+    asked = {}
+
+    def load(source, options):
+        asked[source] = options["episodes"], options["features"]
+        return [labelled(source, i, [0, 1]) for i in range(5)]
+
+    monkeypatch.setattr(data, "load_labelled", load)
+    monkeypatch.setattr(data, "encode", lambda part, _: data.Part({}, np.array([False, True]), []))
+    demos = ["demos.source=a", "demos.episodes=2", "demos.features=[observation.images.top=front]"]
+    config = load_config(CONFIG, [*demos, "reward.sources=[b,c]"])
+    data.LabelledFrames(HILRewardConfig.from_config(config))
+    named = {"observation.images.top": "front"}
+    assert asked == {"a": (2, named), "b": (None, None), "c": (None, None)}
 
 
 # -- datasets without labels -----------------------------------------------------------------------
