@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -27,7 +27,8 @@ logger = logging.getLogger(__name__)
 
 # add: to the rings at once. hold: wait for the episode's end, which is keep or drop. online: as add, but what
 # a person did in it is in the demo ring already. demo: a demonstration or an intervention, in the demo
-# journal. withdraw: an episode's end was none. begin: the demonstrations are complete.
+# journal. withdraw: an episode's end was none; also in the demo journal, if that has its last step: the
+# online one forgets sooner. begin: the demonstrations are complete.
 Kind = Literal["add", "hold", "keep", "drop", "withdraw", "online", "demo", "begin"]
 ENDS = 1000  # episodes whose end can be withdrawn; it is asked for in the next episode
 REMEDY = (  # where files are gone
@@ -55,6 +56,13 @@ class _Track:
         oldest = self.ring.rows_written - self.ring.capacity
         while self.needed[0][0] <= oldest:
             self.needed.popleft()
+
+    def withdraw(self, episode_id: str, stop: int) -> bool:
+        """Take back reward and end of the episode's step before `stop`, if that is its last one here."""
+        last, row = self.ends.get(episode_id, (None, 0))
+        if last == stop:
+            self.ring.withdraw(row)
+        return last == stop
 
 
 class Experience:
@@ -111,6 +119,8 @@ class Experience:
             return
         self.note = dict(note)
         journal = self._online.journal
+        if kind == "withdraw":
+            self._withdraw(episode_id)
         for intervention in self._take(journal.records, kind, episode_id, fragment):
             self.add_demo(intervention)
         state = {"env_steps": self.env_steps, "note": self.note}
@@ -132,18 +142,19 @@ class Experience:
             added = self._held.pop(episode_id, [])
         elif kind == "drop":
             self._held.pop(episode_id, None)
-        elif kind == "withdraw":
-            self._withdraw(episode_id)
         for of, part in added:
             self._online.add(of, part)
             self.env_steps += len(part)
         return [] if kind == "online" else [stretch for _, part in added for stretch in part.interventions()]
 
-    def _withdraw(self, episode_id: str) -> None:
-        end = self._online.ends.get(episode_id)
-        for track in self._tracks.values():  # demonstrations hold the last step only if a person acted in it
-            if end is not None and track.ends.get(episode_id, (None, 0))[0] == end[0]:
-                track.ring.withdraw(track.ends[episode_id][1])
+    def _withdraw(self, episode_id: str, known: Collection[str] = ()) -> None:
+        """In both rings, and in the demo journal unless known there."""
+        stop, _ = self._online.ends.get(episode_id, (None, 0))
+        if stop is None:
+            return
+        self._online.withdraw(episode_id, stop)
+        if self._demo.withdraw(episode_id, stop) and episode_id not in known:
+            self._demo.journal.append({"kind": "withdraw", "episode": episode_id, "stop": stop}, {})
 
     @property
     def on_disk(self) -> dict[str, Any]:
@@ -227,6 +238,7 @@ class Experience:
         self.claim()
         self._close_journals()
         begun, known, missing = False, set[tuple[str, int]](), list[Fragment]()
+        withdrawn, known_withdrawn = list[str](), set[str]()
         for track in self._tracks.values():
             track.ring.clear()
             track.needed.clear()
@@ -237,6 +249,10 @@ class Experience:
             nonlocal begun
             if record.meta["kind"] == "begin":
                 begun = True
+                return
+            if record.meta["kind"] == "withdraw":
+                self._demo.withdraw(record.meta["episode"], record.meta["stop"])
+                known_withdrawn.add(record.meta["episode"])
                 return
             fragment = _fragment(record)
             self._demo.add(record.number, fragment)
@@ -251,6 +267,8 @@ class Experience:
                     missing.clear()
                 else:
                     missing.append(_copied(stretch))
+            if kind == "withdraw":
+                withdrawn.append(episode)
             self.env_steps, self.note = record.meta["env_steps"], record.meta["note"]
 
         takers: dict[str, Callable[[Record], None]] = {"demo": take_demo, "online": take_online}
@@ -272,6 +290,8 @@ class Experience:
                 raise ValueError(f"{self.folder}: records of the {name} ring are missing. {REMEDY}")
         for stretch in missing:
             self.add_demo(stretch)
+        for episode_id in withdrawn:
+            self._withdraw(episode_id, known_withdrawn)
         for episode_id in list(self._held):
             self.end(episode_id, self.note, kept=True)
         self._on_disk = {"env_steps": self.env_steps, **self.note}

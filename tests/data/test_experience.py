@@ -231,21 +231,76 @@ def test_what_is_missing_amid_a_journal_is_told_and_the_rest_goes_on(tmp_path, m
         opened(tmp_path).recover(cursor, exact=True)
 
 
-def test_a_reward_that_was_taken_back_stays_taken_back(tmp_path):
-    def ends(experience):
-        rings = experience._online.ring, experience._demo.ring
-        return [ring.steps[name][:3].tolist() for ring in rings for name in ("rewards", "terminateds")]
+def ends(experience, rows=3):
+    """Rewards and ends in the first rows of both rings."""
+    rings = experience._online.ring, experience._demo.ring
+    return [ring.steps[name][:rows].tolist() for ring in rings for name in ("rewards", "terminateds")]
 
-    experience = opened(tmp_path)
+
+def withdrawn(folder, online=10_000):
+    """Of two solved episodes the one that a person drove was not solved."""
+    experience = opened(folder, online)
     experience.recover(exact=False)
     experience.begin()
     experience.add(fragment(1, 0, 3, terminated=True, flags=[1, 1, 1]), {})
     experience.add(fragment(2, 0, 3, terminated=True), {})
     experience.withdraw("1")
-    expected = [[1000, 1001, 0], [False] * 3] * 2
-    assert ends(experience) == expected
+    return experience
+
+
+TAKEN_BACK = [[1000, 1001, 0], [False] * 3]  # rewards, ends
+
+
+@pytest.mark.parametrize("demo_kept", [1, 2, 3])
+def test_a_reward_that_was_taken_back_stays_taken_back(tmp_path, monkeypatch, demo_kept):
+    """Also where a crash cut the demo journal before the word of it, or before the person's steps."""
+    monkeypatch.setattr(journal, "SYNC_S", 0.0)
+    experience = withdrawn(tmp_path)
+    assert ends(experience) == TAKEN_BACK * 2
+    experience.close()
+    cut = journal.Journal(tmp_path, "demo")
+    cut.recover(lambda _: None, stop=demo_kept)
+    for _ in range(2):
+        resumed = opened(tmp_path)
+        resumed.recover(exact=False)
+        assert ends(resumed) == TAKEN_BACK * 2
+        records = resumed._demo.journal.records
+        resumed.close()
+    assert records == 3  # begin, the steps, the word of it: what was cut is written again, once
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_it_stays_taken_back_once_the_online_ring_has_forgotten_the_episode(tmp_path, monkeypatch, exact):
+    monkeypatch.setattr(journal, "SEGMENT_BYTES", 1)  # a file each time it is synced
+    experience = withdrawn(tmp_path, online=20)
+    experience.cursor()
+    for episode in range(3, 13):
+        experience.add(fragment(episode, 0, 5), {})
+        cursor = experience.cursor()
+        experience.forget(cursor)
+    before = held(experience._online.ring)
+    experience.close()
+    assert min(first for first, _ in experience._online.journal.segments()) > 2  # the word of it is gone
+    resumed = opened(tmp_path, online=20)
+    resumed.recover(cursor, exact=exact)
+    assert ends(resumed)[2:] == TAKEN_BACK
+    assert held(resumed._online.ring) == before
+    assert resumed.cursor() == cursor
+    resumed.close()
+
+
+def test_a_checkpoint_before_the_word_of_it_comes_back_rewarded(tmp_path):
+    """In lockstep the appeal comes again."""
+    experience = opened(tmp_path)
+    experience.recover(exact=True)
+    experience.begin()
+    experience.add(fragment(1, 0, 3, terminated=True, flags=[1, 1, 1]), {})
+    cursor = experience.cursor()
+    experience.withdraw("1")
     experience.close()
     resumed = opened(tmp_path)
-    resumed.recover(exact=False)
-    assert ends(resumed) == expected
+    resumed.recover(cursor, exact=True)
+    assert ends(resumed) == [[1000, 1001, 1002], [False, False, True]] * 2
+    resumed.withdraw("1")
+    assert ends(resumed) == TAKEN_BACK * 2
     resumed.close()
