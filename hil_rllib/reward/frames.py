@@ -57,8 +57,7 @@ def load_labelled(source: str, demo_options: Mapping[str, Any]) -> list[Labelled
         ]
     else:
         demos = load_demos(source, **demo_options)
-        drawn = demo_options["frames"] == "rerendered"
-        found = [_by_rewards(demo, demos.source.name, drawn) for demo in demos.demos]
+        found = [_by_rewards(demo, demos.source.name) for demo in demos.demos]
     frames, positives = sum(map(len, found)), sum(int(episode.labels.sum()) for episode in found)
     logger.info("Labelled frames of %s: %d, of which %d show success.", source, frames, positives)
     return found
@@ -69,16 +68,11 @@ def has_labels(source: str, names: Mapping[str, str] | None = None) -> bool:
     return Path(source).is_dir() and fmt.LABEL in DatasetInfo.load(Path(source), names).features
 
 
-def _by_rewards(demo: Demo, dataset: str, drawn: bool) -> LabelledEpisode:
-    """Observation t + 1 shows success where step t was rewarded; the first never does.
-
-    drawn: by a replay. Else a file of (o[t], a[t]) lacks the last observation, and `to_demo` repeats the one
-    before, which shows something else: it is left out.
-    """
+def _by_rewards(demo: Demo, dataset: str) -> LabelledEpisode:
+    """Observation t + 1 shows success where step t was rewarded; the first never does, nor one that repeats."""
     assert demo.frames is not None
     labels = np.append(False, demo.rewards > 0)
-    missing = not drawn and demo.recording is not None and bool(np.isnan(demo.recording.agent_pos[-1]).any())
-    kept = len(labels) - (missing and bool(demo.terminated[-1]))
+    kept = len(labels) - (not demo.end_seen)
     frames = {camera: rows[:kept] for camera, rows in demo.frames.items()}
     return LabelledEpisode(dataset, demo.episode_index, frames, labels[:kept])
 
