@@ -69,7 +69,7 @@ def has_labels(source: str, names: Mapping[str, str] | None = None) -> bool:
 
 
 def _by_rewards(demo: Demo, dataset: str) -> LabelledEpisode:
-    """Observation t + 1 shows success where step t was rewarded; the first never does, nor one that repeats."""
+    """Observation t + 1 shows success where step t was rewarded. A last one that repeats is left out."""
     assert demo.frames is not None
     labels = np.append(False, demo.rewards > 0)
     kept = len(labels) - (not demo.end_seen)
