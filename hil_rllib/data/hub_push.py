@@ -7,6 +7,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from hil_rllib.data.dataset_lock import LOCK_FILE
 from hil_rllib.data.hub import HUB_ID, http_error
 from hil_rllib.data.lerobot_format import DatasetError, DatasetInfo
 from hil_rllib.data.lerobot_reader import LeRobotDataset
@@ -62,7 +63,8 @@ def push(folder: Path, repo_id: str, *, private: bool = False) -> str:
             repo_type="dataset",
             folder_path=folder,
             commit_message=f"{len(dataset)} episodes, LeRobot {version}",
-            ignore_patterns=["**/.*.tmp", ".*.tmp"],  # of a recording that still runs, or was killed
+            # of a recording that still runs, or was killed
+            ignore_patterns=["**/.*.tmp", ".*.tmp", LOCK_FILE],
         )
         with suppress(RevisionNotFoundError):
             api.delete_tag(repo_id, tag=version, repo_type="dataset")

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from hil_rllib.data import lerobot_format as fmt
+from hil_rllib.data.dataset_lock import lock_dataset
 from hil_rllib.data.lerobot_append import parts, read_contents
 from hil_rllib.data.lerobot_format import DatasetError, DatasetInfo
 from hil_rllib.data.lerobot_writer import commit_totals
@@ -17,17 +18,22 @@ def count_episodes(root: Path) -> int:
     return read_contents(root).episodes if _begun(root) else 0
 
 
-def drop_episodes(root: Path, kept: int) -> int:
+def drop_episodes(root: Path, kept: int, wait_s: float = 0.0) -> int:
     """Remove all episodes but the first `kept`; returns how many went. Without any left, the folder goes.
 
     They must have files of their own, as `LeRobotWriter`'s have. A kill amid it leaves a whole dataset with
-    some of them.
+    some of them. wait_s: for another's writer to end.
 
     Raises:
-        DatasetError: an episode to go shares a file with others.
+        DatasetError: another writes there, or an episode to go shares a file with others.
     """
     if not _begun(root):
         return 0
+    with lock_dataset(root, wait_s):
+        return _drop(root, kept)
+
+
+def _drop(root: Path, kept: int) -> int:
     info = DatasetInfo.load(root)
     going = []
     for table in sorted((root / "meta" / "episodes").glob("chunk-*/file-*.parquet")):

@@ -10,7 +10,8 @@ episode's last action has no place in the format; `repair.to_demo` and `demos` s
 A killed process loses its unfinished episode only: every file is written under a temporary name, synced and
 renamed, videos and data first, then the episode's table, which is what makes the episode exist, then the
 totals. Each episode has files of its own, which the format allows, so no finished file is opened again.
-A dataset that exists is continued, whoever made it, if its features, rate and task are the same.
+A dataset that exists is continued, whoever made it, if its features, rate and task are the same, and nobody
+else writes it meanwhile.
 """
 
 from __future__ import annotations
@@ -31,23 +32,28 @@ from hil_rllib import contract
 from hil_rllib.data import lerobot_format as fmt
 from hil_rllib.data import lerobot_schema as schema
 from hil_rllib.data import video
+from hil_rllib.data.dataset_lock import lock_dataset
 from hil_rllib.data.dataset_stats import column_stats, image_stats, merge
 from hil_rllib.data.lerobot_append import Contents, Place, check_continues, conform, following, read_contents
 from hil_rllib.data.video import Frames
 
 logger = logging.getLogger(__name__)
 
+FPS = round(1 / contract.CONTROL_DT)
+SIZE = (contract.IMAGE_SIZE, contract.IMAGE_SIZE)  # height, width
+
 
 class LeRobotWriter:
-    """Creates a dataset in `root`, or continues one that has the same features.
+    """Creates a dataset in `root`, or continues one that has the same features; alone, until `close`.
 
     cameras: names whose frames each step brings, at image_size (height, width). environment_state: whether
     steps bring the cube's position, or the names of what else that vector holds. state_names, action_names:
     of the entries of agent_pos and of the action. labels: whether
-    steps bring a person's word on what they show. Not for several threads at once.
+    steps bring a person's word on what they show. wait_s: for another writer to end. Not for several threads
+    at once.
 
     Raises:
-        DatasetError: the folder's dataset has other features, another rate or task.
+        DatasetError: another writes there, or the folder's dataset has other features, another rate or task.
     """
 
     def __init__(
@@ -57,12 +63,13 @@ class LeRobotWriter:
         cameras: Sequence[str] = contract.CAMERAS,
         environment_state: bool | Sequence[str] = True,
         task: str = "Pick up the cube",
-        fps: int = round(1 / contract.CONTROL_DT),
+        fps: int = FPS,
         robot_type: str = "franka_sim",
-        image_size: tuple[int, int] = (contract.IMAGE_SIZE, contract.IMAGE_SIZE),
+        image_size: tuple[int, int] = SIZE,
         state_names: Sequence[str] = schema.STATE_NAMES,
         action_names: Sequence[str] = schema.ACTION_NAMES,
         labels: bool = False,
+        wait_s: float = 0.0,
     ) -> None:
         self.root, self.fps, self.task = Path(root), fps, task
         self.features = schema.features(
@@ -70,18 +77,13 @@ class LeRobotWriter:
         )
         self._cameras = tuple(cameras)
         self._steps: list[dict[str, Any]] = []
-        if (self.root / "meta" / "info.json").exists():
-            self._contents = read_contents(self.root)
-            check_continues(self._contents, self.root, self.features, fps, task)
-            for leftover in self.root.rglob(".*.tmp"):  # of a killed recording
-                leftover.unlink()
-            logger.info("Continuing the dataset in %s after %d episodes.", root, self.episodes)
-        else:
-            info = schema.info(self.features, fps, robot_type)
-            self._contents = Contents(json.loads(json.dumps(info)), tasks={0: task})
-            tasks = self.root / "meta" / "tasks.parquet"
-            _commit(tasks, lambda temporary: pq.write_table(schema.task_table([task]), temporary))
-        commit_totals(self.root, self._contents)
+        self._lock = lock_dataset(self.root, wait_s)
+        try:
+            self._contents = self._open(robot_type)
+            commit_totals(self.root, self._contents)
+        except BaseException:
+            self._lock.release()
+            raise
 
     @property
     def episodes(self) -> int:
@@ -96,7 +98,12 @@ class LeRobotWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Others may write the dataset from now on. The episode under way is left out."""
         self.discard_episode()
+        self._lock.release()
 
     def add_step(
         self,
@@ -175,6 +182,20 @@ class LeRobotWriter:
         self._write_table(table, fmt.V30_EPISODES_PATH, "meta/episodes")
         self._finished(n, stats, table.schema)
         return index
+
+    def _open(self, robot_type: str) -> Contents:
+        """What is there, or the head of a new dataset."""
+        if (self.root / "meta" / "info.json").exists():
+            contents = read_contents(self.root)
+            check_continues(contents, self.root, self.features, self.fps, self.task)
+            for leftover in self.root.rglob(".*.tmp"):  # of a killed recording
+                leftover.unlink()
+            logger.info("Continuing the dataset in %s after %d episodes.", self.root, contents.episodes)
+            return contents
+        tasks = self.root / "meta" / "tasks.parquet"
+        _commit(tasks, lambda temporary: pq.write_table(schema.task_table([self.task]), temporary))
+        info = schema.info(self.features, self.fps, robot_type)
+        return Contents(json.loads(json.dumps(info)), tasks={0: self.task})
 
     def _finished(self, steps: int, stats: dict[str, Any], episode_schema: pa.Schema) -> None:
         done = self._contents

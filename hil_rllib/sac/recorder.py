@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,12 @@ from ray.exceptions import RayError
 from hil_rllib.collect.recording import PIXELS, WORLD, Episode
 from hil_rllib.config import Config
 from hil_rllib.contract import CAMERAS
+from hil_rllib.data import lerobot_schema as schema
+from hil_rllib.data.dataset_lock import lock_dataset
+from hil_rllib.data.lerobot_append import check_continues, read_contents
 from hil_rllib.data.lerobot_drop import count_episodes, drop_episodes
 from hil_rllib.data.lerobot_format import DatasetInfo
-from hil_rllib.data.lerobot_writer import LeRobotWriter
+from hil_rllib.data.lerobot_writer import FPS, SIZE, LeRobotWriter
 from hil_rllib.disk import write_whole
 
 logger = logging.getLogger(__name__)
@@ -30,6 +35,7 @@ NICENESS = 19  # of the process that codes videos: all else on the machine goes 
 NAMES = 100  # of the last episodes, by which one that is asked for twice is known
 BACKLOG = 2  # episodes (of about 10 MB) that runners without a person may be ahead of their writer
 INFO_PATH = Path("meta", "info.json")
+OWNER_WAIT_S = 20.0  # [s] for a dataset's writer to end: a killed run's outlives it a little
 FLUSH_S = 120.0  # [s] that a runner waits at its end for its last episodes to be written
 
 
@@ -63,7 +69,8 @@ def _names(config: Config) -> list[str]:
 
 
 def check_datasets(config: Config, env: gym.Env) -> None:
-    """Raises DatasetError where a dataset that is there already cannot be continued by this run.
+    """Raises DatasetError where a dataset that is there already cannot be continued by this run, or another
+    writes it.
 
     env: the run's, without images.
     """
@@ -73,7 +80,9 @@ def check_datasets(config: Config, env: gym.Env) -> None:
     if config.env.image_obs:
         observations |= dict.fromkeys(f"{PIXELS}.{camera}" for camera in CAMERAS)
     for dataset in begun:
-        open_dataset(dataset, config.record.task, observations)
+        with lock_dataset(dataset, OWNER_WAIT_S):
+            features = schema.features(*layout(observations), FPS, SIZE)
+            check_continues(read_contents(dataset), dataset, features, FPS, config.record.task)
 
 
 class EpisodeWriter:
@@ -82,6 +91,7 @@ class EpisodeWriter:
     def __init__(self, folder: Path, task: str) -> None:
         os.nice(NICENESS - os.nice(0))
         self._folder, self._task = folder, task
+        self._owner_ends = time.monotonic() + OWNER_WAIT_S
         self._writer: LeRobotWriter | None = None
 
     def count(self) -> int:
@@ -90,8 +100,10 @@ class EpisodeWriter:
 
     def keep(self, episodes: int) -> None:
         """Remove all but the first so many: the run has gone back, and will record the others again."""
+        if self._writer:
+            self._writer.close()
         self._writer = None
-        if dropped := drop_episodes(self._folder, episodes):
+        if dropped := drop_episodes(self._folder, episodes, self._wait_s()):
             logger.info("%s: %d episodes come again and were removed.", self._folder, dropped)
 
     def write(self, episode: Episode, name: str) -> int:
@@ -100,7 +112,14 @@ class EpisodeWriter:
         Which name an index has is noted before the episode is written, so that one asked for twice is known.
         """
         if self._writer is None:
-            self._writer = open_dataset(self._folder, self._task, episode.observations)
+            cameras, world = layout(episode.observations)
+            self._writer = LeRobotWriter(
+                self._folder,
+                cameras=cameras,
+                environment_state=world,
+                task=self._task,
+                wait_s=self._wait_s(),
+            )
         writer, last = self._writer, len(episode) - 1
         note = self._folder.with_name(f".{self._folder.name}.written")
         names: dict[str, int] = json.loads(note.read_text()) if note.exists() else {}
@@ -124,17 +143,15 @@ class EpisodeWriter:
             )
         return writer.end_episode(seed=episode.seed)
 
+    def _wait_s(self) -> float:
+        return max(0.0, self._owner_ends - time.monotonic())
 
-def open_dataset(folder: Path, task: str, observations: dict[str, Any]) -> LeRobotWriter:
-    """A writer of such observations (columns of an `Episode`). Raises DatasetError, see `LeRobotWriter`."""
+
+def layout(observations: Mapping[str, Any]) -> tuple[list[str], bool | list[str]]:
+    """Cameras and environment_state of such observations (columns of an `Episode`), see `LeRobotWriter`."""
     cameras = [name.removeprefix(f"{PIXELS}.") for name in observations if name.startswith(PIXELS)]
     world = observations[WORLD].shape[-1] if WORLD in observations else 0
-    return LeRobotWriter(
-        folder,
-        cameras=cameras,
-        environment_state=[f"objects.{i}" for i in range(world)] if world not in (0, 3) else world == 3,
-        task=task,
-    )
+    return cameras, [f"objects.{i}" for i in range(world)] if world not in (0, 3) else world == 3
 
 
 class Outbox:

@@ -46,6 +46,7 @@ def test_a_full_disk_costs_the_episode_that_does_not_fit_and_no_other(tmp_path: 
             missing = [n for n in kept if n not in read]
             assert not missing, (number, read)
             assert not list(root.rglob("*.tmp"))
+        writer.close()
         assert failed >= 5
         assert len(kept) >= 3
         record(LeRobotWriter(root, cameras=("front",), environment_state=False, image_size=(SIZE, SIZE)), 100)

@@ -39,8 +39,9 @@ def recorded(folder: Path, episodes: int) -> Path:
 
 def test_pushed_dataset_opens_by_name_and_revision(hub: Hub, tmp_path: Path) -> None:
     folder = recorded(tmp_path / "set", 1)
-    (folder / "data" / ".file-001.parquet.tmp").write_bytes(b"half a file")
-    push(folder, NAME, private=True)
+    with LeRobotWriter(folder):  # it goes on being recorded
+        (folder / "data" / ".file-001.parquet.tmp").write_bytes(b"half a file")
+        push(folder, NAME, private=True)
     assert hub.private == {NAME}
     once = hub.refs[NAME]["main"]
     push(recorded(folder, 2), NAME)
@@ -54,7 +55,8 @@ def test_pushed_dataset_opens_by_name_and_revision(hub: Hub, tmp_path: Path) -> 
     files = hub.commits[hub.refs[NAME]["main"]]
     assert b"LeRobot" in files["README.md"]
     assert b"license" not in files["README.md"]  # the owner's to choose
-    assert not [path for path in files if path.endswith(".tmp")]
+    first_files = hub.commits[once]
+    assert not [path for path in (*files, *first_files) if path.endswith((".tmp", ".lock"))]
     assert hub.refs[NAME]["v3.0"] == hub.refs[NAME]["main"] != once  # LeRobot loads the tag of its version
     with pytest.raises(DatasetError, match="has no revision 'three'"):
         open_dataset(NAME, cache_dir=tmp_path / "cache", revision="three")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,8 @@ import pytest
 
 from hil_rllib.data import lerobot_writer
 from hil_rllib.data.alignment import align
+from hil_rllib.data.dataset_lock import LOCK_FILE
+from hil_rllib.data.lerobot_drop import drop_episodes
 from hil_rllib.data.lerobot_format import DatasetError
 from hil_rllib.data.lerobot_reader import open_dataset
 from hil_rllib.data.lerobot_writer import LeRobotWriter
@@ -130,6 +136,7 @@ def test_kill_while_an_episode_is_written_keeps_those_before(
     with pytest.raises(KeyboardInterrupt):
         writer.end_episode()
     monkeypatch.undo()
+    writer._lock.release()  # as the kernel does
 
     first, *rest = open_dataset(str(tmp_path)).read(frames=True)
     np.testing.assert_array_equal(first.column("action"), kept[1])
@@ -164,6 +171,59 @@ def test_dataset_with_other_features_is_not_continued(tmp_path: Path):
         LeRobotWriter(tmp_path, cameras=("front",), fps=20)
     with pytest.raises(DatasetError, match="'Stack'"):
         LeRobotWriter(tmp_path, cameras=("front",), task="Stack")
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from hil_rllib.data.lerobot_writer import LeRobotWriter
+writer = LeRobotWriter(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_second_writer_is_told_who_writes_and_touches_nothing_and_a_killed_one_does_no_more(tmp_path: Path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    unfinished = tmp_path / "data" / ".file-000.parquet.tmp"
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        unfinished.parent.mkdir()
+        unfinished.touch()
+        who = f"is being written by process {holder.pid} on {socket.gethostname()} since 20"
+        with pytest.raises(DatasetError, match=rf"{who}.* record into another folder\."):
+            LeRobotWriter(tmp_path, wait_s=0.2)
+        assert unfinished.exists()
+    finally:
+        holder.kill()
+        holder.wait()
+    for seed in range(2):
+        with LeRobotWriter(tmp_path) as writer:
+            record(writer, seed)
+            assert writer.end_episode() == seed
+    assert not unfinished.exists()
+    assert not (tmp_path / LOCK_FILE).exists()
+
+
+def test_writers_that_take_turns_keep_all_episodes(tmp_path: Path):
+    first = LeRobotWriter(tmp_path)
+    record(first, 0)
+    first.end_episode()
+    with pytest.raises(DatasetError, match=f"is being written by process {os.getpid()} "):
+        LeRobotWriter(tmp_path)
+    with pytest.raises(DatasetError, match="is being written by"):
+        drop_episodes(tmp_path, 0)
+    first.close()
+    with LeRobotWriter(tmp_path) as second:
+        record(second, 1)
+        assert second.end_episode() == 1
+    assert len(open_dataset(str(tmp_path))) == 2
 
 
 def test_statistics_go_on_where_only_stats_json_has_them(tmp_path: Path):

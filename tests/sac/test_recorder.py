@@ -139,6 +139,27 @@ def test_a_dataset_of_another_kind_is_refused_before_the_run(run, configure):
     env.close()
 
 
+def test_a_dataset_that_another_run_writes_is_refused_before_the_run_and_left_as_it_is(
+    configure, tmp_path, monkeypatch
+):
+    """Two runs with one record.dir."""
+    monkeypatch.setattr("os.nice", lambda _: 0)
+    monkeypatch.setattr("hil_rllib.sac.recorder.OWNER_WAIT_S", 0.2)
+    config = configure("env.image_obs=false", "record.operator=true", f"record.dir={tmp_path}")
+    other = EpisodeWriter(tmp_path / "operator", config.record.task)
+    other.write(made_up(), "a")
+    unfinished = tmp_path / "operator" / "data" / ".file-001.parquet.tmp"
+    unfinished.touch()
+    env = build_env(config.env)
+    with pytest.raises(DatasetError, match=f"is being written by process {os.getpid()} "):
+        check_datasets(config, env)
+    other._writer.close()
+    check_datasets(config, env)
+    env.close()
+    assert unfinished.exists()
+    assert len(recorded(tmp_path / "operator")) == 1
+
+
 def test_a_killed_writer_or_run_leaves_a_dataset_that_loads_and_the_next_one_appends(cluster, tmp_path):
     name, writer = start_writer(tmp_path / "operator", "Pick")
     outbox = Outbox(name, realtime=True)
@@ -176,6 +197,7 @@ def test_an_episode_that_ray_asks_for_twice_is_written_once(tmp_path, monkeypatc
     monkeypatch.setattr(LeRobotWriter, "end_episode", killed)
     with pytest.raises(KeyboardInterrupt):
         amid.write(made_up(seed=5), "d")
+    amid._writer._lock.release()  # as the kernel does
     monkeypatch.undo()
     monkeypatch.setattr("os.nice", lambda _: 0)
     assert writer().write(made_up(seed=6), "e") == 3  # another one comes between
