@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import shutil
 import sys
 import time
@@ -42,6 +43,9 @@ from hil_rllib.session import DEFAULT_ID, Meter, add_arguments, controls, split_
 from hil_rllib.wrappers import TELEOP_ACTION, InputsControlWrapper
 
 TASKS = {"hil/PandaPickCube-v0": "Pick up the cube", "hil/PandaArrangeBoxes-v0": "Arrange the boxes"}
+# Files of a dataset before its first episode is finished: its head, and what there is of the episode.
+HEAD = re.compile(r"\.lock|meta/\.?(tasks\.parquet|info\.json)(\.tmp)?")
+FIRST = re.compile(rf"{HEAD.pattern}|meta/episodes/.*\.tmp|(data|videos)/.*/\.?file-000\.\w+(\.tmp)?")
 PAUSE_S = 1.0  # [s] before a person's next episode
 
 
@@ -121,7 +125,7 @@ def record_dataset(args: argparse.Namespace) -> int:
             recorder.run(lambda: ctrl_c.asked or seat.window_closed)
         finally:
             if writer.episodes == 0:
-                shutil.rmtree(args.out)  # made by the writer; nothing is in it but its head
+                shutil.rmtree(args.out)  # nothing else is in it, see `unfinished`
     print(meter.summary(seat.env.missed_deadlines))
     print(f"{recorder.kept} of {args.episodes} episodes recorded; {args.out} holds {writer.episodes}.")
     if args.push and writer.episodes:
@@ -130,18 +134,32 @@ def record_dataset(args: argparse.Namespace) -> int:
 
 
 def check_out(out: Path, *, append: bool) -> int:
-    """The seed after those of the dataset in `out`. Raises UsageError where nothing can be recorded."""
+    """The seed after those of the dataset in `out`. Raises UsageError where nothing can be recorded.
+
+    What a recording killed before its first episode leaves counts as a new dataset.
+    """
     there = (out / "meta" / "info.json").is_file()
-    if there and not append:
+    new = not out.exists() or unfinished(out)
+    if there and not new and not append:
         raise UsageError(f"{out} holds a dataset already. Add to it with --append, or name another folder.")
-    if not there and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not there and not new:
         raise UsageError(f"{out} exists and is no dataset. Name another folder.")
     if not there and append:
         raise UsageError(f"--append: there is no dataset in {out}. Leave --append out to begin one.")
-    if not there:
+    if new:
         return 0
     seeds = [meta.seed for meta in load_episodes(out, DatasetInfo.load(out)) if meta.seed is not None]
     return max(seeds, default=-1) + 1
+
+
+def unfinished(out: Path) -> bool:
+    """Whether nothing is in the folder but what a recording makes before its first episode is finished."""
+    begun = (out / "meta" / "info.json").is_file()
+    if not out.is_dir() or (begun and DatasetInfo.load(out).total_episodes):
+        return False
+    ours = FIRST if begun else HEAD
+    files = (path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    return all(map(ours.fullmatch, files))
 
 
 @dataclass

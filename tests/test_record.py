@@ -17,8 +17,9 @@ import pytest
 from puppet import FAILURE, RERECORD, SUCCESS, Puppet, move
 
 from hil_rllib import record
-from hil_rllib.contract import IDLE
+from hil_rllib.contract import CAMERAS, IDLE
 from hil_rllib.data.lerobot_reader import open_dataset
+from hil_rllib.data.lerobot_writer import LeRobotWriter
 from hil_rllib.replay import main as replay
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -161,6 +162,52 @@ def test_images_are_of_the_states_before_the_actions_and_append_goes_on_with_the
                 assert off < 2.5, (t, camera)  # the codec's loss is 1.7; a neighbour's frame is 3.5 off
             observation, *_ = env.step(action)
     env.close()
+
+
+@pytest.mark.parametrize("append", [[], ["--append"]])
+@pytest.mark.parametrize("left", ["its head", "half a head", "half an episode", "its head, with cameras"])
+def test_a_recording_killed_before_its_first_episode_goes_on_as_if_new(
+    tmp_path, monkeypatch, capsys, left, append
+):
+    out = tmp_path / "set"
+    LeRobotWriter(out, cameras=CAMERAS if "cameras" in left else ())
+    assert (out / ".lock").exists()
+    if left == "half a head":
+        (out / "meta" / "info.json").rename(out / "meta" / ".info.json.tmp")
+    if left == "half an episode":
+        for name in ("data/chunk-000/file-000.parquet", "meta/episodes/chunk-000/.file-000.parquet.tmp"):
+            (out / name).parent.mkdir(parents=True)
+            (out / name).write_bytes(b"PAR1")
+    arguments = ["--episodes", "1", "--no-images", *append]
+    if left == "half a head" and append:
+        assert with_puppet(monkeypatch, out, [move(), SUCCESS], arguments) == 2
+        assert "there is no dataset" in capsys.readouterr().err
+        return
+    assert with_puppet(monkeypatch, out, [move(), SUCCESS], arguments) == 0
+    assert seeds(out) == [0]
+    (episode,) = episodes(out)
+    assert not any("images" in key for key in open_dataset(str(out)).info.features)
+    assert len(episode) == 2
+    assert with_puppet(monkeypatch, out, [move(), SUCCESS], arguments[:3]) == 2
+    assert "holds a dataset already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("append", [[], ["--append"]])
+def test_a_dataset_that_lost_its_episode_table_is_not_written_over(tmp_path, monkeypatch, append):
+    out = tmp_path / "set"
+    arguments = ["--episodes", "1", "--no-images", *append]
+    assert with_puppet(monkeypatch, out, [move(), SUCCESS], arguments[:3]) == 0
+    next(out.glob("meta/episodes/*/*.parquet")).unlink()
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert with_puppet(monkeypatch, out, [move(), SUCCESS], arguments) == 2
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_two_recordings_into_one_folder_are_told_apart(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "set"
+    with LeRobotWriter(out, cameras=()):
+        assert with_puppet(monkeypatch, out, [move(), SUCCESS], ["--episodes", "1", "--no-images"]) == 2
+    assert f"is being written by process {os.getpid()} on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,9 @@ def read_contents(root: Path, first: int | None = None) -> Contents:
 
 
 def check_continues(contents: Contents, root: Path, features: Mapping[str, Any], fps: int, task: str) -> None:
-    """Raises DatasetError where a recording of these features, rate and task does not fit the dataset."""
+    """Raises DatasetError where a recording of these features, rate and task does not fit its episodes."""
+    if not contents.episodes:
+        return
     path = root / "meta" / "info.json"
     there, remedy = contents.info, "Record into another folder."
     if shapes(there["features"]) != shapes(features):

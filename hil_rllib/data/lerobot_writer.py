@@ -10,7 +10,7 @@ episode's last action has no place in the format; `repair.to_demo` and `demos` s
 A killed process loses its unfinished episode only: every file is written under a temporary name, synced and
 renamed, videos and data first, then the episode's table, which is what makes the episode exist, then the
 totals. Each episode has files of its own, which the format allows, so no finished file is opened again.
-A dataset that exists is continued, whoever made it, if its features, rate and task are the same, and nobody
+A dataset with episodes is continued, whoever made it, if its features, rate and task are the same, and nobody
 else writes it meanwhile.
 """
 
@@ -190,9 +190,12 @@ class LeRobotWriter:
             check_continues(contents, self.root, self.features, self.fps, self.task)
             for leftover in self.root.rglob(".*.tmp"):  # of a killed recording
                 leftover.unlink()
-            logger.info("Continuing the dataset in %s after %d episodes.", self.root, contents.episodes)
-            return contents
-        tasks = self.root / "meta" / "tasks.parquet"
+            if contents.episodes:
+                logger.info("Continuing the dataset in %s after %d episodes.", self.root, contents.episodes)
+                return contents
+        meta = self.root / "meta"
+        (meta / "info.json").unlink(missing_ok=True)  # of a recording killed before its first episode
+        tasks = meta / "tasks.parquet"
         _commit(tasks, lambda temporary: pq.write_table(schema.task_table([self.task]), temporary))
         info = schema.info(self.features, self.fps, robot_type)
         return Contents(json.loads(json.dumps(info)), tasks={0: self.task})

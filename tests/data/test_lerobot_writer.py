@@ -160,7 +160,9 @@ def test_discarded_episode_leaves_no_trace(tmp_path: Path):
 
 
 def test_dataset_with_other_features_is_not_continued(tmp_path: Path):
-    LeRobotWriter(tmp_path, cameras=("front",))
+    with LeRobotWriter(tmp_path, cameras=("front",)) as writer:
+        record(writer, 0)
+        writer.end_episode()
     with pytest.raises(DatasetError, match="Record into another folder") as error:
         LeRobotWriter(tmp_path, cameras=("front", "wrist"))
     there, here = str(error.value).split("this recording has")  # both lists of features
