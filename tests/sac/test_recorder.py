@@ -177,8 +177,9 @@ def test_a_killed_writer_or_run_leaves_a_dataset_that_loads_and_the_next_one_app
     outbox = Outbox(name, realtime=True)
     outbox.put(made_up(seed=4))
     outbox.close()
-    first = [e.column("action")[0] for e in recorded(tmp_path / "operator")]
-    np.testing.assert_array_equal(first, [made_up(seed=seed).actions[0] for seed in (1, 2, 3, 4)])
+    seeds = {made_up(seed=seed).actions[0].tobytes(): seed for seed in (1, 2, 3, 4)}
+    came = [seeds[np.asarray(e.column("action")[0]).tobytes()] for e in recorded(tmp_path / "operator")]
+    assert came in ([1, 2, 3, 4], [1, 3, 2, 4])  # what reached the dead one Ray asks for once more, later
     ray.kill(writer)
 
 
