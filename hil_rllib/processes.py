@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import signal
 import sys
 import threading
 import time
@@ -10,6 +12,7 @@ import time
 from hil_rllib.logs import quiet_worker
 
 RETURNED_EVERY_S = 60.0
+EXIT_S = 30  # for what a process does after Python has ended
 HOOK = {"worker_process_setup_hook": "hil_rllib.processes.begin_worker"}  # for ray.init(runtime_env=…)
 
 
@@ -17,6 +20,9 @@ def begin_worker() -> None:
     """Called by Ray at the start of each worker process."""
     quiet_worker()
     return_memory_regularly()
+    # Ray's threads may lock each other out while it is torn down, for ever and with all its memory: the
+    # kernel then ends the process.
+    atexit.register(signal.alarm, EXIT_S)
 
 
 def return_memory_regularly() -> None:

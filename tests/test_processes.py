@@ -1,6 +1,9 @@
 """What a process of a run does besides its work."""
 
 import random
+import signal
+import subprocess
+import sys
 import time
 
 import psutil
@@ -19,3 +22,14 @@ def test_freed_memory_goes_back_to_the_system(monkeypatch):
     processes.return_memory_regularly()
     time.sleep(1.0)
     assert held - process.memory_full_info().uss > 100e6
+
+
+@pytest.mark.skipif(not psutil.LINUX, reason="glibc's on_exit")
+def test_a_process_that_hangs_while_it_ends_is_ended():
+    program = (
+        "import ctypes; from hil_rllib import processes; processes.EXIT_S = 1; processes.begin_worker();"
+        "libc = ctypes.CDLL(None); libc.on_exit(libc.pause, None)"  # it would wait for ever
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == -signal.SIGALRM
+    )
