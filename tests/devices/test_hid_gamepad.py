@@ -243,7 +243,7 @@ def test_unplugged_while_intervening_hands_over_at_once_with_one_message_and_res
 def test_without_a_known_gamepad_it_names_those_it_knows(hid_with, monkeypatch):
     hid_with("F310", vendor_id=0x1234)
     for attempt in (lambda: check_present("hid"), lambda: make_device("hid").start(ENV)):
-        with pytest.raises(DeviceUnavailable, match=r"Known: Logitech F310.*DualSense.*device gamepad"):
+        with pytest.raises(DeviceUnavailable, match=r"Known: Logitech F310.*DualSense.*browser or gamepad"):
             attempt()
     hid_with("DualShock 4 USB", usage=6)  # the keyboard-like part of the same controller
     with pytest.raises(DeviceUnavailable, match="No gamepad that hidapi can read"):
