@@ -4,7 +4,7 @@
 
 Each run has a folder in OUT. Finished ones are not made again, others go on from their last checkpoint:
 interrupt and start again at will, with other choices too. Tables (Markdown and CSV) and curves of whatever is
-there land in OUT/report.
+there land in OUT/report. The report of another machine, or of another day, joins them with --add FOLDER.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from hil_rllib.contract import CONTROL_DT
 from hil_rllib.data.demos import load_demos
 from hil_rllib.data.hub import HubUnreachable, locate
 from hil_rllib.data.lerobot_format import DatasetError
+from hil_rllib.results.outcomes import read_report
 from hil_rllib.results.protocol import ARMS, REAL_DEMOS, SETTINGS, Job, jobs
 from hil_rllib.results.report import NothingFinishedError, write_report
 from hil_rllib.results.runner import Plan, make_runs
@@ -38,12 +39,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no run goes on without us
     try:
+        others = [outcome for folder in args.add for outcome in read_report(folder)]
         if not args.collect:
             plan = Plan(out, args.demos, args.steps, args.jobs)
-            failed = make_runs(chosen, plan, lambda job: demo_seconds(job, args.demos), say)
+            there = {outcome.result.job.name for outcome in others}
+            missing = [job for job in chosen if job.name not in there]
+            failed = make_runs(missing, plan, lambda job: demo_seconds(job, args.demos), say)
         for job in failed:
             print(f"failed: {job.name}, see {out / job.name}.log", file=sys.stderr)
-        print(write_report(out, args.report or out / "report"))
+        print(write_report(out, args.report or out / "report", others))
     except NothingFinishedError as error:
         report(error)
         return 1 if failed else 2
@@ -66,6 +70,14 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side, which share the cores evenly")
     parser.add_argument("--demos", metavar="FOLDER", help="local copy of the real demonstrations")
     parser.add_argument("--report", type=Path, metavar="FOLDER", help="where tables and curves go")
+    parser.add_argument(
+        "--add",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FOLDER",
+        help="reports of runs made elsewhere: they are reported here too and not made again",
+    )
     parser.add_argument("--collect", action="store_true", help="only write the report of the runs that exist")
     return parser.parse_args(argv)
 

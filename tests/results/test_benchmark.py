@@ -19,8 +19,9 @@ from hil_rllib import benchmark
 from hil_rllib.config import load_config
 from hil_rllib.data.hub import HubUnreachable
 from hil_rllib.results import runner
+from hil_rllib.results.outcomes import elapsed
 from hil_rllib.results.protocol import SETTINGS, Job, jobs
-from hil_rllib.results.report import elapsed, spread
+from hil_rllib.results.report import spread
 from hil_rllib.results.scores import NEVER
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,6 +84,53 @@ def test_the_report_says_what_each_threshold_took(tmp_path: Path, capsys: pytest
     assert (first["env_steps_to_100"], first["wall_s"]) == ("3000.0", "500.0")
     assert rows["state-scripted", "none", "0"]["env_steps_to_90"] == "never"
     assert (tmp_path / "report" / "curves.png").stat().st_size > 10_000
+
+
+def test_runs_of_several_machines_make_one_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there, whole = (tmp_path / name for name in ("here", "there", "whole"))
+    for seed, out in enumerate((there, here, here)):
+        finished(out, Job("state-real", "both", seed), [0.5, 0.9, 1.0][seed:], jobs=seed or None)
+        finished(whole, Job("state-real", "both", seed), [0.5, 0.9, 1.0][seed:], jobs=seed or None)
+    finished(there, Job("state-real", "both", 1), [0.0])  # also here, which counts
+    for out in (there, whole):
+        finished(out, Job("images-fixed", "demos", 0), [0.8], machine='a "quoted", one')
+        finished(out, Job("state-scripted", "none", 0), [0.0])
+        finished(out, Job("state-scripted", "unanchored", 0), [])
+        with SummaryWriter(str(out / "state-scripted-unanchored-0" / "trial")) as writer:
+            for tag in ("hil/env_steps", "hil/human_seconds"):
+                writer.add_scalar(f"ray/tune/{tag}", 500, 500, walltime=1040.0)
+    for out in (there, whole):
+        assert benchmark.main([str(out), "--collect"]) == 0
+    assert benchmark.main([str(here), "--collect", "--add", str(there / "report")]) == 0
+    for name in ("runs.csv", "curves.csv", "tables.md"):
+        assert (here / "report" / name).read_bytes() == (whole / "report" / name).read_bytes(), name
+
+    made = []
+    monkeypatch.setattr(benchmark, "make_runs", lambda missing, *_: made.extend(missing) or [])
+    words = ["--settings", "state-real", "--arms", "both", "none", "--seeds", "0", "3"]
+    assert benchmark.main([str(tmp_path / "new"), *words, "--add", str(there / "report")]) == 0
+    assert [job.name for job in made] == ["state-real-both-3", "state-none-3"]
+
+
+@pytest.mark.parametrize("spoil", ["no runs.csv", "another arm", "a column less", "no number"])
+def test_what_is_no_report_is_not_added(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil: str
+) -> None:
+    finished(tmp_path, Job("state-real", "both", 0), [0.5])
+    assert benchmark.main([str(tmp_path), "--collect"]) == 0
+    runs = tmp_path / "report" / "runs.csv"
+    if spoil == "no runs.csv":
+        runs.unlink()
+    else:
+        words = {
+            "another arm": ("both", "two"),
+            "a column less": ("human_s_to_90", "x"),
+            "no number": ("500.0", "many"),
+        }
+        assert words[spoil][0] in runs.read_text()
+        runs.write_text(runs.read_text().replace(*words[spoil]))
+    assert benchmark.main([str(tmp_path), "--collect", "--add", str(tmp_path / "report")]) == 2
+    assert "is no report of the benchmark" in capsys.readouterr().err
 
 
 def test_real_demonstrations_that_cannot_be_had_are_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
