@@ -51,6 +51,20 @@ RERECORD = "rerecord_episode"  # in `info`: the operator threw this episode away
 LABEL = "success_label"  # in `info`: the person holds "this is success" about the observation before the step
 
 
+@dataclass(frozen=True)
+class Task:
+    """What is done, in words, and the steps that nearly everybody has done it in."""
+
+    words: str
+    steps: int
+
+
+TASKS = {
+    "hil/PandaPickCube-v0": Task("Pick up the cube", 100),
+    "hil/PandaArrangeBoxes-v0": Task("Arrange the boxes", 600),
+}
+
+
 class Gripper(enum.IntEnum):
     """Gripper command; the value is the fourth action entry and the gripper head's class index."""
 

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from envs.gl import HeadlessGLError, require_headless_gl
 from envs.viewer import NoDisplayError
 from hil_rllib.console import INTERRUPTED, Interrupt, LiveLine, UsageError, report
-from hil_rllib.contract import CAMERAS, DISCRETE_PENALTY, IS_INTERVENTION, LABEL, RERECORD, SUCCESS
+from hil_rllib.contract import CAMERAS, DISCRETE_PENALTY, IS_INTERVENTION, LABEL, RERECORD, SUCCESS, TASKS
 from hil_rllib.data import hub_push
 from hil_rllib.data import lerobot_format as fmt
 from hil_rllib.data.lerobot_episodes import load_episodes
@@ -42,7 +42,6 @@ from hil_rllib.logs import quiet
 from hil_rllib.session import DEFAULT_ID, Meter, add_arguments, controls, split_id, take_seat
 from hil_rllib.wrappers import TELEOP_ACTION, InputsControlWrapper
 
-TASKS = {"hil/PandaPickCube-v0": "Pick up the cube", "hil/PandaArrangeBoxes-v0": "Arrange the boxes"}
 # Files of a dataset before its first episode is finished: its head, and what there is of the episode.
 HEAD = re.compile(r"\.lock|meta/\.?(tasks\.parquet|info\.json)(\.tmp)?")
 FIRST = re.compile(rf"{HEAD.pattern}|meta/episodes/.*\.tmp|(data|videos)/.*/\.?file-000\.\w+(\.tmp)?")
@@ -113,7 +112,9 @@ def record_dataset(args: argparse.Namespace) -> int:
     meter = Meter()
     with (
         contextlib.closing(seat.env),
-        LeRobotWriter(args.out, cameras=cameras, task=args.task or TASKS[plain], labels=args.label) as writer,
+        LeRobotWriter(
+            args.out, cameras=cameras, task=args.task or TASKS[plain].words, labels=args.label
+        ) as writer,
         Interrupt() as ctrl_c,
         contextlib.closing(LiveLine()) as line,
     ):

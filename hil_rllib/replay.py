@@ -125,9 +125,8 @@ def run(
 def _make_env(spec: EnvSpec, recordings: list[Recording]) -> gymnasium.Env:
     """Raises UsageError for an id that these recordings cannot drive."""
     try:
-        EnvSpec(spec.id).make(random_block_position=False).close()
         env = make_replay_env(spec, recordings)
-    except (gymnasium.error.Error, TypeError) as error:  # TypeError: its cube cannot be put where it was
+    except (gymnasium.error.Error, TypeError, ValueError) as error:  # TypeError: it takes other options
         raise UsageError(f"--env {spec.id}: {error} Recordings are replayed in {EnvSpec.id}.") from error
     if env.action_space.shape != (ACTION_DIM,):
         shape = env.action_space.shape

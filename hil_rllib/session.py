@@ -15,7 +15,7 @@ import numpy as np
 from hil_rllib.collect.own_end import OwnEndHidden
 from hil_rllib.collect.pacing import STEP_INTERVAL_MS, claim_priority
 from hil_rllib.console import UsageError, nearest
-from hil_rllib.contract import IS_INTERVENTION
+from hil_rllib.contract import IS_INTERVENTION, TASKS
 from hil_rllib.devices import NAMES, TeleopDevice, check_present, device_class, make_device
 from hil_rllib.devices.controls import help_text
 from hil_rllib.devices.mode import MODES
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser, default_device: str | None) -
     )
     parser.add_argument("--random", action="store_true", help="the cube starts at a random place, by seed")
     parser.add_argument(
-        "--episode-steps", type=int, default=100, metavar="N", help="time limit (default: 100)"
+        "--episode-steps", type=int, metavar="N", help="time limit (default: the cube 100, the boxes 600)"
     )
     parser.add_argument("--quality", choices=("full", "fast"), help="of drawn images (default: full)")
 
@@ -94,7 +94,7 @@ def take_seat(
     """
     if args.hz is not None and not 0 <= args.hz <= 100:
         raise UsageError(f"--hz {args.hz:g}: choose a rate up to 100, or 0 for as fast as the machine can.")
-    if args.episode_steps < 1:
+    if args.episode_steps is not None and args.episode_steps < 1:
         raise UsageError(f"--episode-steps {args.episode_steps}: an episode has at least one step.")
     plain, added = split_id(env_id)
     name = args.device or (added.lower() if added in ("Gamepad", "Keyboard") else "auto")
@@ -107,7 +107,8 @@ def take_seat(
     random = {"random_block_position": True} if args.random else {}
     kwargs = {"render_quality": args.quality or "full", **random, **env_kwargs}
     try:
-        env = gymnasium.make(plain, max_episode_steps=args.episode_steps, disable_env_checker=True, **kwargs)
+        steps = args.episode_steps or TASKS[plain].steps
+        env = gymnasium.make(plain, max_episode_steps=steps, disable_env_checker=True, **kwargs)
     except TypeError as error:
         raise UsageError(f"{plain} does not take the options {kwargs}: {error}") from error
     window = None

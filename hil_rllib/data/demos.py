@@ -15,7 +15,7 @@ from hil_rllib import contract
 from hil_rllib.data import hub, scripted_demos
 from hil_rllib.data.alignment import AlignmentReport, align
 from hil_rllib.data.demo import Demo
-from hil_rllib.data.env_replay import EnvSpec
+from hil_rllib.data.env_replay import EnvSpec, make_replay_env
 from hil_rllib.data.lerobot_format import DatasetError
 from hil_rllib.data.lerobot_reader import LeRobotDataset, open_dataset
 from hil_rllib.data.rerender import cache_key, replayed_demos
@@ -83,6 +83,7 @@ def load_demos(
     Raises:
         hub.HubUnreachable: and no fallback allowed.
         DatasetError: the dataset cannot be used, or most of its episodes do not replay.
+        ValueError: `env` is not one to replay in, or to record a script in.
     """
     spec = env if isinstance(env, EnvSpec) else EnvSpec(env["id"], dict(env.get("kwargs", {})))
     cache = cache_dir or default_cache_dir()
@@ -98,6 +99,8 @@ def load_demos(
             )
         )
 
+    if draw:
+        make_replay_env(spec, []).close()  # before anything is recorded or fetched
     scripted = source == SCRIPTED
     if scripted:
         dataset = record()

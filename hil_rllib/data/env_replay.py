@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 
 import envs  # noqa: F401  # registers the environments
+from envs.pick_cube import PandaPickCubeEnv
 from hil_rllib import contract
 from hil_rllib.data.demo import Floats, Recording
 from hil_rllib.data.video import Frames
@@ -59,10 +60,20 @@ class Replay:
 
 
 def make_replay_env(spec: EnvSpec, recordings: list[Recording]) -> gymnasium.Env[Any, Any]:
-    """State-only, cube where it is put, and no time limit before the longest recording ends."""
+    """State-only, cube where it is put, and no time limit before the longest recording ends.
+
+    Raises ValueError for another task: a recording knows where one cube was.
+    """
     longest = max((len(recording) for recording in recordings), default=1)
     kwargs = {name: value for name, value in spec.kwargs.items() if name != "random_block_position"}
-    return EnvSpec(spec.id, kwargs).make(image_obs=False, max_episode_steps=longest + 1)
+    env = EnvSpec(spec.id, kwargs).make(image_obs=False, max_episode_steps=longest + 1)
+    if not isinstance(env.unwrapped, PandaPickCubeEnv):
+        env.close()
+        raise ValueError(
+            f"{spec.id} cannot replay recordings, which know the place of one cube. In a run, set "
+            "demos.frames=recorded."
+        )
+    return env
 
 
 def replay(env: gymnasium.Env[Any, Any], recording: Recording, *, render: bool = False) -> Replay:

@@ -18,7 +18,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.expert import PickCubeExpert
+from envs.expert import make_expert
 from hil_rllib import contract
 from hil_rllib.data.env_replay import EnvSpec
 from hil_rllib.data.lerobot_writer import LeRobotWriter
@@ -35,11 +35,11 @@ DETOUR_STEPS = (0, 6)  # the hand first goes some way up or down and aside
 PAUSE_STEPS = (0, 3)  # the person looks before moving
 
 
-class HumanLikePicker:
-    """`PickCubeExpert` with a hesitant start, a detour, a speed of its own, and an unsteady hand."""
+class HumanLike:
+    """An expert with a hesitant start, a detour, a speed of its own, and an unsteady hand."""
 
     def __init__(self, env: gymnasium.Env[Any, Any], step_size: float, rng: np.random.Generator) -> None:
-        self._expert = PickCubeExpert(env, step_size=step_size)
+        self._expert = make_expert(env, step_size=step_size)
         self._rng = rng
         self._speed = rng.uniform(*SPEED)
         self._noise = rng.uniform(*NOISE)
@@ -98,10 +98,13 @@ def recorded(
 
 def record(folder: Path, spec: EnvSpec, *, episodes: int, seed: int, cameras: bool) -> None:
     """Records `episodes` successful demonstrations into a new dataset in `folder`."""
-    env = spec.make(image_obs=False)
+    if spec.id not in contract.TASKS:
+        raise ValueError(f"No script knows {spec.id}. Choose from {', '.join(contract.TASKS)}.")
+    task = contract.TASKS[spec.id]
+    env = spec.make(image_obs=False, max_episode_steps=task.steps)
     names = contract.CAMERAS if cameras else ()
     try:
-        with LeRobotWriter(folder, cameras=names, environment_state=True) as writer:
+        with LeRobotWriter(folder, cameras=names, environment_state=True, task=task.words) as writer:
             for index in range(episodes):
                 _record_one(writer, env, spec.step_size, cameras, (seed, index))
     finally:
@@ -119,11 +122,11 @@ def _record_one(
         rng = np.random.default_rng([*seed, attempt])
         env_seed = int(rng.integers(2**31))
         observation, _ = env.reset(seed=env_seed)
-        picker = HumanLikePicker(env, step_size, rng)
+        human = HumanLike(env, step_size, rng)
         success = ended = False
         while not ended:
             pixels = {"pixels": env.unwrapped.render_cameras()} if cameras else {}  # type: ignore[attr-defined]
-            action = picker.action()
+            action = human.action()
             following, reward, terminated, truncated, info = env.step(action)
             success, ended = bool(info[contract.SUCCESS]), terminated or truncated
             writer.add_step(
@@ -141,7 +144,4 @@ def _record_one(
             writer.end_episode(seed=env_seed)
             return
         writer.discard_episode()
-    raise RuntimeError(
-        f"The scripted expert failed {MAX_TRIES} times in a row in {env.spec}; its task must be to pick "
-        "up the cube."
-    )
+    raise RuntimeError(f"The scripted expert failed {MAX_TRIES} times in a row in {env.spec}.")

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 
-from hil_rllib.contract import CONTROL_DT, GRIPPER_CLOSED, IDLE, MOTION_DIM, Command, Gripper
+from hil_rllib.contract import CONTROL_DT, IDLE, MOTION_DIM, Command, Gripper
 from hil_rllib.devices.base import TeleopDevice
 
 _REMEMBERED = (
@@ -21,13 +21,11 @@ _REMEMBERED = (
     "_until_takeover",
     "_help_left",
     "_look_afresh",
-    "_lifting",
     "_best_progress",
     "_best_step",
 )
 
-PROGRESS_M = 0.005  # [m] nearer to the cube, or cube lifted, that counts as getting on; ours
-IN_HAND_M = 0.015  # [m] TCP to the cube's centre; from outside, closed fingers stay 0.02 away, its half-size
+PROGRESS_M = 0.005  # [m] nearer to the object, or object nearer to its goal, that counts as getting on; ours
 
 
 class ScriptedHuman(TeleopDevice):
@@ -86,7 +84,6 @@ class ScriptedHuman(TeleopDevice):
         self._budget_steps = math.floor(budget_s / CONTROL_DT + 1e-6)  # 0.3 / 0.1 is 2.9999…
         self._used_steps = 0
         self._rng = np.random.default_rng(seed)
-        self._env: gymnasium.Env | None = None
 
     @property
     def human_seconds(self) -> float:
@@ -94,11 +91,10 @@ class ScriptedHuman(TeleopDevice):
         return self._used_steps * CONTROL_DT
 
     def start(self, env: gymnasium.Env) -> None:
-        """Watch `env`, a pick-cube env (wrapped or not)."""
-        from envs.expert import PickCubeExpert  # here: it brings the simulator, which `none` does without
+        """Watch `env`, of a task that an expert knows (wrapped or not). Raises TypeError for others."""
+        from envs.expert import make_expert  # here: it brings the simulator, which `none` does without
 
-        self._env = env
-        self._expert = PickCubeExpert(env, noise=self.noise, rng=self._rng)
+        self._expert = make_expert(env, noise=self.noise, rng=self._rng)
         self.reset()
 
     def reset(self) -> None:
@@ -107,7 +103,6 @@ class ScriptedHuman(TeleopDevice):
         self._until_takeover: int | None = None  # steps, None while it has not decided to help
         self._help_left = 0
         self._look_afresh = True
-        self._lifting = False
         self._best_progress = -math.inf
         self._best_step = 0
 
@@ -149,17 +144,15 @@ class ScriptedHuman(TeleopDevice):
         self._used_steps = human_steps
 
     def close(self) -> None:
-        """Look away."""
-        self._env = None
+        """Nothing is held."""
 
     def _decides(self, step: int) -> bool:
         stuck = 0 < self.stuck_after_steps <= step - self._best_step
         return stuck or (step >= self.start_after_step and self._rng.random() < self.takeover_probability)
 
     def _watch(self, step: int) -> None:
-        assert self._env is not None, "read() before start()"
         if self.stuck_after_steps:
-            progress = _progress(self._env)
+            progress = self._expert.progress
             if progress >= self._best_progress + PROGRESS_M:
                 self._best_progress, self._best_step = progress, step
 
@@ -169,12 +162,8 @@ class ScriptedHuman(TeleopDevice):
             wrong = self._rng.uniform(-1.0, 1.0, MOTION_DIM)
             return _command(wrong, Gripper(int(self._rng.integers(len(Gripper)))))
         if self._look_afresh:
-            assert self._env is not None
             self._look_afresh = False
-            self._lifting = _in_hand(self._env)
-            self._expert.reset()
-        if self._lifting:  # the expert would begin at the beginning, and open the gripper
-            return _command(np.array([0.0, 0.0, 1.0]), Gripper.HOLD)
+            self._expert.look()
         action = self._expert.action()
         return _command(action[:MOTION_DIM], Gripper(round(float(action[MOTION_DIM]))))
 
@@ -182,15 +171,3 @@ class ScriptedHuman(TeleopDevice):
 def _command(motion: np.ndarray, gripper: Gripper) -> Command:
     x, y, z = map(float, motion)
     return Command((x, y, z), gripper, intervening=True)
-
-
-def _in_hand(env: gymnasium.Env) -> bool:
-    scene: Any = env.unwrapped
-    closed = scene.gripper > GRIPPER_CLOSED / 2
-    return bool(closed and np.linalg.norm(scene.tcp_pos - scene.block_pos) < IN_HAND_M)
-
-
-def _progress(env: gymnasium.Env) -> float:
-    """How far the pick has come [m]: cube height minus distance from TCP to cube. Only differences count."""
-    scene: Any = env.unwrapped
-    return float(scene.block_pos[2] - np.linalg.norm(scene.tcp_pos - scene.block_pos))

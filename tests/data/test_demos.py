@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+from hil_rllib.contract import TASKS
 from hil_rllib.data import scripted_demos
 from hil_rllib.data.alignment import align
 from hil_rllib.data.demos import load_demos
@@ -177,6 +178,33 @@ def test_single_episode_that_does_not_replay_is_left_out_aloud(
     assert list(loaded.excluded) == [1]
     assert "1 episodes left out" in str(loaded)
     assert "Demonstration 1 is left out" in caplog.text
+
+
+BOXES = EnvSpec("hil/PandaArrangeBoxes-v0")
+
+
+def test_a_script_arranges_boxes_which_cannot_be_replayed(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"cannot replay recordings.* set demos\.frames=recorded"):
+        load_demos(
+            "scripted",
+            env=BOXES,
+            image_obs=True,
+            frames="rerendered",
+            fallback_episodes=1,
+            cache_dir=tmp_path,
+        )
+    assert not list(tmp_path.iterdir())  # nothing was recorded first
+    loaded = load_demos("scripted", env=BOXES, image_obs=False, fallback_episodes=1, cache_dir=tmp_path)
+    (demo,) = loaded.demos
+    assert 200 < len(demo) <= TASKS[BOXES.id].steps  # more than the cube's limit
+    assert demo.rewards[-1] == 1.0
+    assert demo.terminated[-1]
+    assert (loaded.source / "meta" / "tasks.parquet").read_bytes().count(b"Arrange the boxes") > 0
+
+
+def test_an_env_without_script_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"No script knows CartPole-v1\. Choose from hil/PandaPickCube-v0"):
+        load_demos("scripted", env=EnvSpec("CartPole-v1"), image_obs=False, cache_dir=tmp_path)
 
 
 def test_unit_of_motion_follows_the_environment(real_demos: Path):

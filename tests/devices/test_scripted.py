@@ -134,6 +134,14 @@ def test_same_seed_same_human(env):
     assert runs[0] == runs[1] != runs[2]
 
 
+def test_it_helps_to_arrange_boxes():
+    env = gymnasium.make("hil/PandaArrangeBoxes-v0", max_episode_steps=600)
+    human = started(env, takeover_probability=0.0, start_after_step=0, stuck_after_steps=10, help_steps=40)
+    commands, success = episode(env, human, 600)  # a policy that does nothing
+    assert success
+    assert 0.6 < len(when(commands)) / len(commands) < 0.9  # it waits, sees that nothing happens, goes on
+
+
 @pytest.mark.parametrize(
     ("option", "value", "says"),
     [
@@ -149,5 +157,5 @@ def test_impossible_options_are_refused(option, value, says):
 
 
 def test_an_env_it_does_not_know_is_refused():
-    with pytest.raises(TypeError, match="PickCubeExpert drives"):
+    with pytest.raises(TypeError, match="No expert knows the task of CartPoleEnv"):
         ScriptedHuman().start(gymnasium.make("CartPole-v1"))
