@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from hil_rllib.console import UsageError, report
+from hil_rllib.console import INTERRUPTED, UsageError, report
 from hil_rllib.data import hub_push
 from hil_rllib.data import lerobot_format as fmt
 from hil_rllib.data.alignment import AlignmentReport, decide, sound_episodes
@@ -53,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DatasetError, HubUnreachable, UsageError, OSError) as error:
         report(error)
         return 2
+    except KeyboardInterrupt:
+        print("Stopped at once.", file=sys.stderr)
+        return INTERRUPTED
 
 
 def info(arguments: argparse.Namespace) -> int:
@@ -179,6 +182,8 @@ def _terms(dataset: LeRobotDataset, needed: Sequence[int]) -> AlignmentReport:
 
 
 def _write(sources: Sequence[Source], arguments: argparse.Namespace) -> int:
+    if arguments.push:
+        hub_push.check_name(arguments.push)  # before any work
     episodes, rows = copy_datasets(sources, arguments.folder, common=getattr(arguments, "common", False))
     print(f"{arguments.folder}: {episodes} episodes, {rows} frames, LeRobot {fmt.V30}")
     if arguments.push:

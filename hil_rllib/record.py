@@ -103,6 +103,8 @@ def record_dataset(args: argparse.Namespace) -> int:
         raise UsageError("With nobody at the controls there is nothing to record. Try --device scripted.")
     if args.label and args.no_images:
         raise UsageError("--label is about images; leave --no-images out.")
+    if args.push:
+        hub_push.check_name(args.push)
     next_seed = check_out(args.out, append=args.append)
     first_seed = next_seed if args.seed is None else args.seed
     if not args.no_images:
@@ -113,7 +115,11 @@ def record_dataset(args: argparse.Namespace) -> int:
     with (
         contextlib.closing(seat.env),
         LeRobotWriter(
-            args.out, cameras=cameras, task=args.task or TASKS[plain].words, labels=args.label
+            args.out,
+            cameras=cameras,
+            environment_state=tells_the_world(args.out),
+            task=args.task or TASKS[plain].words,
+            labels=args.label,
         ) as writer,
         Interrupt() as ctrl_c,
         contextlib.closing(LiveLine()) as line,
@@ -126,7 +132,7 @@ def record_dataset(args: argparse.Namespace) -> int:
             recorder.run(lambda: ctrl_c.asked or seat.window_closed)
         finally:
             if writer.episodes == 0:
-                shutil.rmtree(args.out)  # nothing else is in it, see `unfinished`
+                shutil.rmtree(args.out.resolve())  # nothing else is in it, see `unfinished`
     print(meter.summary(seat.env.missed_deadlines))
     print(f"{recorder.kept} of {args.episodes} episodes recorded; {args.out} holds {writer.episodes}.")
     if args.push and writer.episodes:
@@ -151,6 +157,12 @@ def check_out(out: Path, *, append: bool) -> int:
         return 0
     seeds = [meta.seed for meta in load_episodes(out, DatasetInfo.load(out)) if meta.seed is not None]
     return max(seeds, default=-1) + 1
+
+
+def tells_the_world(out: Path) -> bool:
+    """Whether episodes there hold the cube's place: a new dataset's do, those of LeRobot's own may not."""
+    there = (out / "meta" / "info.json").is_file() and not unfinished(out)
+    return not there or fmt.ENVIRONMENT_STATE in DatasetInfo.load(out).features
 
 
 def unfinished(out: Path) -> bool:

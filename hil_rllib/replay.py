@@ -22,7 +22,7 @@ import gymnasium
 
 from envs.gl import HeadlessGLError
 from envs.viewer import NoDisplayError
-from hil_rllib.console import UsageError, new_file, report
+from hil_rllib.console import INTERRUPTED, UsageError, new_file, report
 from hil_rllib.contract import ACTION_DIM
 from hil_rllib.data.alignment import align
 from hil_rllib.data.demo import Recording
@@ -100,6 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DatasetError, HubUnreachable, UsageError, HeadlessGLError, NoDisplayError, OSError) as error:
         report(error)
         return 2
+    except KeyboardInterrupt:
+        print("Stopped at once.", file=sys.stderr)
+        return INTERRUPTED
     succeeded = sum(outcome.success for outcome in outcomes)
     print(f"{succeeded}/{len(outcomes)} episodes succeed", file=sys.stderr if arguments.json else sys.stdout)
     return 0 if succeeded == len(outcomes) else 1

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray._private.services import canonicalize_bootstrap_address_or_die
 from ray.exceptions import RayError
 
 from envs.gl import HeadlessGLError, require_headless_gl
@@ -48,6 +51,7 @@ SUMMARY_FILE, TRIAL = "summary.json", "trial"
 INPUT_ERRORS = (
     ConfigError, DatasetError, DeviceUnavailable, HeadlessGLError, RunInUseError, OSError, ValueError,
 )  # fmt: skip
+CONNECT_S = 10.0  # [s] for a cluster's head to answer
 DIVERGED = 3  # exit status: too many updates in a row could not be made
 
 
@@ -75,6 +79,7 @@ def run(args: argparse.Namespace, signals: StopSignals) -> int:
             check_begun(run_dir, args.resume)
             checkpoint = checkpoint_to_resume(run_dir, config) if args.resume else None
             ready = check_ingredients(config, run_dir, resumed=checkpoint is not None)
+            start_ray(ready)
             write_whole(run_dir / CONFIG_FILE, config.to_yaml())  # last: only a run that can begin claims it
         except INPUT_ERRORS as error:
             if full := refusal(error):
@@ -175,12 +180,12 @@ def check_ingredients(config: Config, run_dir: Path, resumed: bool = False) -> C
     if config.run.algorithm == "reward":
         config = local_sources(config)
     source = config.demos.source
-    longest = 0
+    lengths: list[int] = []
     if source != "none" and config.run.algorithm != "reward":
         demos = load_demos(source, **demo_options(config))
-        source, longest = str(demos.source), max(map(len, demos.demos), default=0)
+        source, lengths = str(demos.source), [len(demo) for demo in demos.demos]
     if config.run.algorithm == "sac":
-        check_rings(config, longest)
+        check_rings(config, lengths)
     folder = config.record.dir
     return replace(
         config,
@@ -191,21 +196,22 @@ def check_ingredients(config: Config, run_dir: Path, resumed: bool = False) -> C
     )
 
 
-def check_rings(config: Config, longest: int) -> None:
+def check_rings(config: Config, lengths: Sequence[int]) -> None:
     """Raises ConfigError where a ring cannot hold what comes at once.
 
-    longest: steps of the longest demonstration, 0 without any.
+    lengths: steps of each demonstration.
     """
     fragment = config.runners.fragment
-    arrives = {"online": (fragment, "a fragment"), "demo": (fragment, "a fragment")}
-    if longest > fragment:
-        arrives["demo"] = longest, "a demonstration"
-    for name, (steps, what) in arrives.items():
+    arrives = dict.fromkeys(("online", "demo"), (fragment + 1, f"a fragment of {fragment} steps"))
+    shown = sum(lengths) + len(lengths)
+    if shown > fragment:
+        arrives["demo"] = shown, f"{len(lengths)} demonstrations of {sum(lengths)} steps"
+    for name, (observations, what) in arrives.items():
         capacity = getattr(config.sac, f"{name}_capacity")
-        if capacity <= steps:
+        if capacity < observations:
             raise ConfigError(
-                f"sac.{name}_capacity {capacity} is too small: {what} of {steps} steps has "
-                f"{steps + 1} observations. Set it to {steps + 1} or more; its default is "
+                f"sac.{name}_capacity {capacity} is too small: {what} {'have' if 'ons ' in what else 'has'} "
+                f"{observations} observations. Set it to {observations} or more; its default is "
                 f"{getattr(Config().sac, f'{name}_capacity')}."
             )
 
@@ -243,7 +249,6 @@ def train(
     os.environ["TUNE_PRINT_ALL_TRIAL_ERRORS"] = "0"  # we do
     mend_driver()
     return_memory_regularly()
-    start_ray(config)
     algorithm = ALGORITHMS[config.run.algorithm].from_config(config)
     algorithm.restore_from = str(checkpoint) if checkpoint else None
     algorithm.resume = resume
@@ -315,9 +320,13 @@ def said_of(error: BaseException) -> str:
 
 
 def start_ray(config: Config) -> None:
-    """Join the cluster of RAY_ADDRESS, or start one on this machine that has the operators' seats."""
+    """Join the cluster of RAY_ADDRESS, or start one on this machine that has the operators' seats.
+
+    Raises OSError where that cannot be done.
+    """
     common = {"logging_level": "ERROR", "runtime_env": HOOK}
-    if "RAY_ADDRESS" in os.environ:
+    if address := os.environ.get("RAY_ADDRESS"):
+        check_cluster(address)
         ray.init(**common)
         return
     # Its record of past tasks, which nobody reads, would grow by 3 kB a request: 350 MB in 50 minutes.
@@ -326,6 +335,20 @@ def start_ray(config: Config) -> None:
     seats = dict.fromkeys(operator_names(config), 1)
     # "local": without it Ray joins whichever cluster it finds on this machine.
     ray.init("local", num_cpus=cpus, resources=seats, include_dashboard=False, **common)
+
+
+def check_cluster(address: str) -> None:
+    """Raises ConnectionError where no cluster answers: Ray itself would try for a quarter of an hour."""
+    if "://" in address:
+        return
+    try:
+        host, _, port = canonicalize_bootstrap_address_or_die(address).rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except (OSError, ValueError) as error:
+        raise ConnectionError(
+            f"No cluster answers at RAY_ADDRESS={address} ({error}). Start one with `ray up` or `ray start`, "
+            "or unset RAY_ADDRESS to run on this machine alone."
+        ) from error
 
 
 def summarise(metrics: dict[str, Any], config: Config, seconds: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -18,6 +20,7 @@ from puppet import FAILURE, RERECORD, SUCCESS, Puppet, move
 
 from hil_rllib import record
 from hil_rllib.contract import CAMERAS, IDLE
+from hil_rllib.data import lerobot_format as fmt
 from hil_rllib.data.lerobot_reader import open_dataset
 from hil_rllib.data.lerobot_writer import LeRobotWriter
 from hil_rllib.replay import main as replay
@@ -203,6 +206,30 @@ def test_a_dataset_that_lost_its_episode_table_is_not_written_over(tmp_path, mon
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
+def test_a_dataset_without_the_cubes_place_is_continued_without_it(tmp_path, monkeypatch):
+    out = tmp_path / "set"
+    with LeRobotWriter(out, cameras=(), environment_state=False) as writer:
+        last = {"reward": 1.0, "terminated": True, "truncated": False, "success": True}
+        observation, action = {"agent_pos": np.zeros(18, np.float32)}, np.ones(4, np.float32)
+        writer.add_step(observation, action, penalty=0.0, intervention=True, **last)
+        writer.end_episode()
+    arguments = ["--episodes", "1", "--no-images", "--append"]
+    assert with_puppet(monkeypatch, out, [move(), SUCCESS], arguments) == 0
+    dataset = open_dataset(str(out))
+    assert len(dataset) == 2
+    assert fmt.ENVIRONMENT_STATE not in dataset.info.features
+
+
+def test_ctrl_c_before_the_first_episode_empties_a_linked_folder(tmp_path, monkeypatch, capsys):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "set").symlink_to(tmp_path / "disk")
+    asked = contextlib.nullcontext(SimpleNamespace(asked=True))
+    monkeypatch.setattr(record, "Interrupt", lambda: asked)
+    arguments = ["--episodes", "1", "--no-images"]
+    assert with_puppet(monkeypatch, tmp_path / "set", [move()], arguments) == record.INTERRUPTED
+    assert "error" not in capsys.readouterr().err
+
+
 def test_two_recordings_into_one_folder_are_told_apart(tmp_path, monkeypatch, capsys):
     out = tmp_path / "set"
     with LeRobotWriter(out, cameras=()):
@@ -216,8 +243,9 @@ def test_two_recordings_into_one_folder_are_told_apart(tmp_path, monkeypatch, ca
         (["there"], "holds a dataset already. Add to it with --append"),
         (["other"], "exists and is no dataset"),
         (["new", "--append"], "there is no dataset in"),
-        (["there", "--append", "--task", "Dance"], "Record into another folder"),
+        (["there", "--append", "--task", "Dance"], "or record into another folder"),
         (["new", "--env", "hil/PandaPickCubeBas-v0"], "Did you mean hil/PandaPickCubeBase-v0?"),
+        (["new", "--push", "my-demos"], "my-demos: is no name on the hub. Write owner/name."),
         (["new", "--device", "none"], "With nobody at the controls there is nothing to record"),
         (["new", "--device", "gamepad"], "No gamepad is plugged in"),
         (["new", "--episodes", "0"], "--episodes must be at least 1"),

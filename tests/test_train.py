@@ -300,9 +300,19 @@ def test_a_run_of_a_later_release_or_without_its_journals_is_refused(refused, tm
     assert "is no journal" in refused(SMOKE, "--resume")
 
 
+def test_a_cluster_that_is_not_there_is_said_at_once(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    started = time.monotonic()
+    assert train.main([str(SMOKE), f"run.dir={tmp_path / 'run'}"]) == 2
+    assert time.monotonic() - started < 60  # Ray would try for a quarter of an hour
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: No cluster answers at RAY_ADDRESS=127.0.0.1:1 (")
+    assert not (tmp_path / "run" / "config.yaml").exists()  # the folder is not claimed
+
+
 def test_a_ring_too_small_for_what_comes_at_once(refused):
     error = refused(SMOKE, "sac.batch_size=8", "sac.demo_capacity=8", "runners.fragment=3")
-    assert "sac.demo_capacity 8 is too small: a demonstration of" in error
+    assert "sac.demo_capacity 8 is too small: 4 demonstrations of 106 steps have 110 observations" in error
     error = refused(SMOKE, "sac.batch_size=8", "sac.online_capacity=8", "runners.fragment=8")
     assert "sac.online_capacity 8 is too small: a fragment of 8 steps has 9 observations" in error
 

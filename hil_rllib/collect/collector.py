@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import ray
+from ray.exceptions import RayError
 from ray.rllib.core import COMPONENT_RL_MODULE
 from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
@@ -22,6 +24,7 @@ RESEED = 7919  # between a runner's seeds before and after a restart: more than 
 # [s] that each version of the weights is held here. Of one that a runner lets go of after its owner, Ray 2.60
 # keeps 0.5 kB for ever: 1 MB a minute of a quick run.
 HELD_S = 5.0
+FINISH_S = 10.0  # [s] for runners to end the fragment they are in, and to hear that there is no other
 
 
 @dataclass
@@ -42,7 +45,8 @@ class AskedAhead:
 
     A runner asks for newer weights before each fragment, and on a busy machine waits tens of milliseconds,
     which the person feels. This gives it the answer to the question before, once all of it is here, and until
-    then "nothing newer". Only the first answer, the weights to begin with, is waited for.
+    then "nothing newer". Only the first answer, the weights to begin with, is waited for. `over` comes with
+    the answers: whether the run has ended.
 
     also: called each time a runner asks.
     """
@@ -50,6 +54,8 @@ class AskedAhead:
     def __init__(self, server: Any, also: Callable[[], None] = lambda: None) -> None:
         self._server, self._also = server, also
         self._asked: ray.ObjectRef | None = None
+        self._end: ray.ObjectRef | None = None  # the part of the newest answer that tells whether it is over
+        self._over = False
         self._begun = False  # the first answer is here
         self._nothing = ray.put(None)
 
@@ -74,8 +80,17 @@ class AskedAhead:
         self._asked = self._ask(state[WEIGHTS_SEQ_NO] if state else seq_no)
         return answer
 
+    @property
+    def over(self) -> bool:
+        """Whether the run has ended, by the newest answer that is here."""
+        if not self._over and self._end is not None and _is_here(self._end):
+            with contextlib.suppress(RayError):  # the server was lost
+                self._over = ray.get(self._end)
+        return self._over
+
     def _ask(self, seq_no: int) -> ray.ObjectRef:
-        return self._server.pull_if_newer.remote(seq_no)
+        state, self._end = self._server.ask.options(num_returns=2).remote(seq_no)
+        return state
 
 
 def _is_here(ref: ray.ObjectRef) -> bool:
@@ -123,11 +138,19 @@ class Collector:
             else:
                 group.runners.welcome()
                 results = self._fetched(group, hold_back)
-            for index, (episodes, metrics) in results:
-                running = self._running[group.name, index]
-                for episode in episodes:
-                    (running.discard if episode.is_done else running.add)(str(episode.id_))
-                yield group, episodes, metrics
+            yield from self._noted(group, results)
+
+    def finish(self) -> Iterator[tuple[Group, list[SingleAgentEpisode], Any]]:
+        """As `collect`, what runners did until they heard that the run is over: then they do nothing more.
+
+        In lockstep nothing is under way.
+        """
+        self._server.end.remote()
+        deadline = time.monotonic() + FINISH_S
+        while any(group.runners.busy for group in self.groups) and time.monotonic() < deadline:
+            for group in self.groups:
+                yield from self._noted(group, group.runners.results())
+            time.sleep(0.002)
 
     def await_all(self) -> None:
         """Return once every runner is in service. Raises RunnerError where one cannot be made."""
@@ -183,6 +206,16 @@ class Collector:
 
         return greet
 
+    def _noted(
+        self, group: Group, results: Iterator[tuple[int, Any]]
+    ) -> Iterator[tuple[Group, list[SingleAgentEpisode], Any]]:
+        """The results, while it is kept in mind which episodes each runner is in."""
+        for index, (episodes, metrics) in results:
+            running = self._running[group.name, index]
+            for episode in episodes:
+                (running.discard if episode.is_done else running.add)(str(episode.id_))
+            yield group, episodes, metrics
+
     def _fetched(self, group: Group, hold_back: bool) -> Iterator[tuple[int, Any]]:
         """Finished requests; the queues are full before and after, unless the group is held back."""
         ask = group.realtime or not hold_back
@@ -195,4 +228,5 @@ class Collector:
 
 def _sample(runner: EnvRunner) -> tuple[list[SingleAgentEpisode], Any]:
     # A plain return value belongs to the driver and outlives the runner; a ray.put in the runner would not.
-    return runner.sample(), runner.get_metrics()
+    over = getattr(runner._env_runner_state_server, "over", False)
+    return [] if over else runner.sample(), runner.get_metrics()

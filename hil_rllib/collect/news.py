@@ -1,4 +1,7 @@
-"""The run's metrics on their way to an operator's page. Neither the learner nor a runner waits for them."""
+"""What the learner tells runners beside weights: metrics for an operator's page, and that the run is over.
+
+Neither the learner nor a runner waits for any of it.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,15 @@ class NewsServer(EnvRunnerStateServer):
         self._metrics: dict[str, float] = {}
         self._robots: list[dict[str, Any]] = []
         self._urls: dict[str, str] = {}  # of the robots' pages
+        self._over = False
+
+    def end(self) -> None:
+        """The learner's: the run is over."""
+        self._over = True
+
+    def ask(self, seq_no: int) -> tuple[Any, bool]:
+        """A runner's: the state if it is newer than `seq_no`, and whether the run is over."""
+        return self.pull_if_newer(seq_no), self._over
 
     def post(self, metrics: dict[str, float], robots: list[dict[str, Any]]) -> None:
         """The learner's: replace the metrics. robots: rows of `sac.attention`, if somebody minds several."""

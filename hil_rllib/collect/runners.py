@@ -72,6 +72,11 @@ class RunnerGroup(EnvRunnerGroup):
         """How many runners are in service."""
         return self.num_healthy_remote_env_runners()
 
+    @property
+    def busy(self) -> bool:
+        """Whether requests are under way, or done and not fetched."""
+        return any(runner.requests for runner in self._runners.values())
+
     def welcome(self, *, all_needed: bool = False) -> None:
         """Take runners that have started into service. Does not wait for any.
 

@@ -46,7 +46,7 @@ class Statistics:
         }
         self._staleness: deque[int] = deque(maxlen=WINDOW)
         self._rates = (0.0, 0.0)
-        self._rate_since = (time.monotonic(), 0, 0)  # clock, env steps, updates
+        self._rate_since: tuple[float, int, int] | None = None  # clock, env steps, updates
 
     def add(self, episode: SingleAgentEpisode, newest_weights: int) -> None:
         """Count one fragment as it arrives. newest_weights: sequence number of the last push."""
@@ -87,6 +87,8 @@ class Statistics:
         on_disk: Mapping[str, int] | None = None,
     ) -> dict[str, float]:
         """All `hil/…` values of this moment. on_disk: the counts that would outlive a crash."""
+        if self._rate_since is None:  # the first report; a run that goes on does not begin at 0
+            self._rate_since = (time.monotonic(), env_steps, updates)
         clock, steps_before, updates_before = self._rate_since
         elapsed = time.monotonic() - clock
         if elapsed > 1.0:
@@ -98,7 +100,7 @@ class Statistics:
             "env_steps_per_s": self._rates[0],  # over the last second
             "updates_per_s": self._rates[1],
             "episodes": self.episodes,
-            "human_seconds": self.human_steps * CONTROL_DT,  # [s] the person's hands were on the robot
+            "human_seconds": self.human_steps * CONTROL_DT,  # [s] of robot's time in a person's hands
             "held_commands": self.held_commands,  # not finite: the arm held still
             "online_ring": online,  # transitions that can be sampled
             "demo_ring": demo,
@@ -200,10 +202,13 @@ class Evaluations:
             evaluations.passed_in_row = evaluations.latest["passed_in_row"] = 0
         return evaluations
 
-    def failed(self, error: Exception) -> None:
-        """Take note of one that an error ended, which is raised where it is one too many in a row."""
+    def failed(self, error: Exception, then: str) -> None:
+        """Take note of one that an error ended, which is raised where it is one too many in a row.
+
+        then: what is done about it.
+        """
         self.failed_in_row += 1
         if self.failed_in_row >= FAILURES:
             raise error
         last = str(error).strip().rpartition("\n")[2]  # before it is the traceback
-        logger.warning("No evaluation; the next one is made when it is due. It ended by %s", last)
+        logger.warning("No evaluation; %s. It ended by %s", then, last)

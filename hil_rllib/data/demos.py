@@ -43,7 +43,9 @@ class DemoSet:
     def __str__(self) -> str:
         kind = "scripted" if self.scripted else "recorded"
         left_out = f", {len(self.excluded)} episodes left out" if self.excluded else ""
-        counts = f"{len(self.demos)} {kind} demonstrations, {self.transitions} transitions"
+        by_hand = sum(int((demo.interventions > 0).sum()) for demo in self.demos)
+        by_whom = "" if by_hand == self.transitions else f", {by_hand} of them by a person"
+        counts = f"{len(self.demos)} {kind} demonstrations, {self.transitions} transitions{by_whom}"
         return f"{counts}{left_out} ({self.source})"
 
 
@@ -159,6 +161,12 @@ def load_demos(
             demo.frames = None
     result = DemoSet(demos, report, dataset.root, scripted, excluded)
     log.info("Demonstrations: %s.", result)
+    if not any(demo.rewards.any() for demo in demos):
+        log.warning("No demonstration is rewarded: none shows what success is.")
+    if not any(demo.interventions.any() for demo in demos):
+        log.warning(
+            "No step of the demonstrations is a person's: SAC learns values from them, and clones none."
+        )
     return result
 
 

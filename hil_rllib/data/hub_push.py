@@ -33,16 +33,16 @@ configs:
 def push(folder: Path, repo_id: str, *, private: bool = False) -> str:
     """Uploads the dataset in `folder` and returns its address. Creates the repository if needed.
 
-    The token is that of `hf auth login` or of
-    HF_TOKEN. The format's version becomes a tag, which LeRobot looks for. A card is added where the folder
-    has no README.md; it names no licence, which is the owner's to choose.
+    What an earlier upload left there of data, meta and videos is replaced. The token is that of
+    `hf auth login` or of HF_TOKEN. The format's version becomes a tag, which LeRobot looks for. A card is
+    added where neither the folder nor the hub has a README.md; it names no licence, which is the owner's to
+    choose.
 
     Raises:
         DatasetError: the folder holds no sound dataset, `repo_id` is no name, or the hub refuses.
         ConnectionError: the hub cannot be reached.
     """
-    if not HUB_ID.fullmatch(repo_id):
-        raise DatasetError(repo_id, "is no name on the hub.", "Write owner/name.")
+    check_name(repo_id)
     import huggingface_hub as hub
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, RevisionNotFoundError
 
@@ -51,7 +51,8 @@ def push(folder: Path, repo_id: str, *, private: bool = False) -> str:
     version = dataset.info.version
     try:
         api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
-        if not (folder / "README.md").exists():
+        on_hub = api.file_exists(repo_id, "README.md", repo_type="dataset")
+        if not on_hub and not (folder / "README.md").exists():
             api.upload_file(
                 path_or_fileobj=card(dataset).encode(),
                 path_in_repo="README.md",
@@ -63,6 +64,7 @@ def push(folder: Path, repo_id: str, *, private: bool = False) -> str:
             repo_type="dataset",
             folder_path=folder,
             commit_message=f"{len(dataset)} episodes, LeRobot {version}",
+            delete_patterns=["data/*", "meta/*", "videos/*"],  # all below; but for what is uploaded
             # of a recording that still runs, or was killed
             ignore_patterns=["**/.*.tmp", ".*.tmp", LOCK_FILE],
         )
@@ -78,6 +80,12 @@ def push(folder: Path, repo_id: str, *, private: bool = False) -> str:
     except (OSError, http_error()) as error:
         raise ConnectionError(f"The hub cannot be reached for {repo_id!r} ({error}).") from error
     return str(commit.repo_url if hasattr(commit, "repo_url") else commit)
+
+
+def check_name(repo_id: str) -> None:
+    """Raises DatasetError where no dataset on the hub can have this name."""
+    if not HUB_ID.fullmatch(repo_id):
+        raise DatasetError(repo_id, "is no name on the hub.", "Write owner/name.")
 
 
 def card(dataset: LeRobotDataset) -> str:

@@ -90,17 +90,18 @@ def check_continues(contents: Contents, root: Path, features: Mapping[str, Any],
         return
     path = root / "meta" / "info.json"
     there, remedy = contents.info, "Record into another folder."
-    if shapes(there["features"]) != shapes(features):
-        raise DatasetError(
-            path,
-            f"holds the features {schema.summary(there['features'])}; this recording has "
-            f"{schema.summary(features)}.",
-            remedy,
+    old, new = shapes(there["features"]), shapes(features)
+    if differ := {key for key in (*old, *new) if old.get(key) != new.get(key)}:
+        was, now = (
+            schema.summary({key: f for key, f in of.items() if key in differ})
+            for of in (there["features"], features)
         )
+        raise DatasetError(path, f"holds other features: {was}; this recording has {now}.", remedy)
     if there["fps"] != fps:
         raise DatasetError(path, f"is at {there['fps']} frames a second; this recording at {fps}.", remedy)
     if task not in contents.tasks.values():
         have = ", ".join(map(repr, contents.tasks.values()))
+        remedy = "Call it that, with --task or record.task, or record into another folder."
         raise DatasetError(path, f"holds the task {have}; this recording is of {task!r}.", remedy)
 
 

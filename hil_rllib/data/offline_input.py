@@ -96,6 +96,10 @@ class LeRobotOfflineData(OfflineData):
         episodes, self._episodes = self._held(), None
         return episodes
 
+    def forget(self) -> None:
+        """Nobody needs them any more: a run that goes on has its own copy."""
+        self._episodes = None
+
     def sample(
         self,
         num_samples: int,

@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.bc import BC
 from ray.rllib.algorithms.iql import IQL
@@ -115,8 +115,8 @@ class OfflineRun(UnderTune, MARWIL):
         """Run the greedy episodes of `evaluation` with the averaged weights."""
         try:
             results = ray.get(self.evaluator.run.remote(self._policy.acting_state()))
-        except RayTaskError as error:  # the env raised
-            self.evaluations.failed(error)
+        except (RayTaskError, RayActorError) as error:  # the env raised, or its process is gone
+            self.evaluations.failed(error, "the next one is made when it is due")
             return
         self.evaluations.add(results, self.updates, self.hil.stop.success)
 

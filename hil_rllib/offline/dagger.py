@@ -184,6 +184,12 @@ class Rounds(OfflineRun):
         return result
 
     def cleanup(self) -> None:
+        try:
+            for _, episodes, _ in self.collector.finish():
+                for episode in episodes:
+                    self._store(episode)
+        except OSError as error:  # what ended the run may be the disk
+            logger.error("The last steps were not stored: %s", error)
         for group in self.collector.groups:
             group.runners.stop()
         for writer in self._writers:  # runners close after their last episode is written

@@ -81,6 +81,8 @@ class HILSAC(UnderTune, SAC):
         elif not self.lockstep:
             time.sleep(0.002)  # [s] nothing owed: wait for the runners
 
+        if self._over:
+            self._finish()
         self._evaluate_when_due()
         counts = {"env_steps": self.env_steps, "updates": self.updates}
         values = self.stats.metrics(
@@ -111,10 +113,21 @@ class HILSAC(UnderTune, SAC):
         if self.refits and group.operator:
             self.refits.add(group.name, episode, withdraw=self.experience.withdraw)
 
+    def _finish(self) -> None:
+        """Have the runners do nothing more, and store what they did until then."""
+        for group, episodes, _ in self.collector.finish():
+            for episode in episodes:
+                self._store(group, episode)
+
     @property
     def env_steps(self) -> int:
         """Stored, in the run's lifetime."""
         return self.experience.env_steps
+
+    @property
+    def _over(self) -> bool:
+        """Whether this is the last report."""
+        return self.env_steps >= self.hil.stop.env_steps
 
     def _owed(self) -> int:
         """Updates the UTD budget still allows: (steps − warm-up)·utd − updates made."""
@@ -169,28 +182,34 @@ class HILSAC(UnderTune, SAC):
         return {DEFAULT_MODULE_ID: answer.get()}
 
     def _evaluate_when_due(self, now: bool = False) -> None:
-        """Start a greedy evaluation every so many steps, one at a time; take its result once it is there."""
+        """Start a greedy evaluation every so many steps, one at a time; take its result once it is there.
+
+        The last one is waited for.
+        """
         every = self.hil.evaluation.every_steps
         due = self.env_steps // every > self._evaluated_at // every
-        if self._evaluation is None and (due or now):
-            self._evaluated_at = self.env_steps
-            self._evaluation = self.evaluator.run.remote(self.policy_state()[DEFAULT_MODULE_ID])
-        if self._evaluation is not None:
-            done, _ = ray.wait([self._evaluation], timeout=None if self.lockstep else 0.0)
-            if done:
-                self._evaluation = None
-                try:
-                    results = ray.get(done[0])
-                except RayActorError:
-                    logger.warning("An evaluation was lost with its process; making it again.")
-                    self._evaluate_when_due(now=True)
-                    return
-                except RayTaskError as error:  # the env raised
-                    self.evaluations.failed(error)
-                    return
+        while True:
+            if self._evaluation is None and (due or now):
+                self._evaluated_at = self.env_steps
+                self._evaluation = self.evaluator.run.remote(self.policy_state()[DEFAULT_MODULE_ID])
+            if self._evaluation is None:
+                return
+            done, _ = ray.wait([self._evaluation], timeout=None if self.lockstep or self._over else 0.0)
+            if not done:
+                return
+            self._evaluation, now = None, False
+            try:
+                results = ray.get(done[0])
+            except RayActorError as error:
+                self.evaluations.failed(error, "it is made again")
+                now = True
+            except RayTaskError as error:  # the env raised
+                self.evaluations.failed(error, "the next one is made when it is due")
+            else:
                 # What it starts from, before the first step, is reported but does not end a run.
                 target = self.hil.stop.success if self._evaluated_at else None
                 self.evaluations.add(results, self._evaluated_at, target)
+            due = False
 
     def step(self) -> dict[str, Any]:
         result = super().step()
@@ -244,6 +263,8 @@ class HILSAC(UnderTune, SAC):
             self.restore_from_path(self.config.restore_from)
         else:
             self._begin()
+        if self.offline_data is not None:
+            self.offline_data.forget()
 
     def _so_far(self) -> tuple[int, int]:
         return self.experience.env_steps, self.stats.human_steps // max(1, self.hil.operator.count)
@@ -306,6 +327,10 @@ class HILSAC(UnderTune, SAC):
             self._evaluate_when_due(now=True)
 
     def cleanup(self) -> None:
+        try:
+            self._finish()
+        except OSError as error:  # what ended the run may be the disk
+            logger.error("The last steps were not stored: %s", error)
         for group in self.collector.groups:
             group.runners.stop()
         for actor in (self.evaluator, *self.writers.values()):

@@ -46,8 +46,10 @@ def temperature_loss(log_alpha: Tensor, log_prob: Tensor, target_entropy: float)
     return -(log_alpha * (log_prob.detach().mean() + target_entropy))
 
 
-def gripper_margin_loss(q: Tensor, expert: Tensor, margin: float) -> Tensor:
+def gripper_margin_loss(q: Tensor, expert: Tensor, shown: Tensor, margin: float) -> Tensor:
     """Large-margin term: max_a [Q(s, a) + margin·1(a ≠ a_E)] - Q(s, a_E). q: (B, 3); expert: (B,) int64.
+
+    shown: (B,) bool, rows that a person did; others do not count.
 
     Holds the demonstrated choice at least `margin` above the others. The mean is over the choices that
     occur, each with the mean over its own rows: a hand closes once an episode and holds twenty times, and
@@ -56,19 +58,20 @@ def gripper_margin_loss(q: Tensor, expert: Tensor, margin: float) -> Tensor:
     index = expert[:, None]
     penalised = (q + margin).scatter(1, index, q.gather(1, index))
     shortfall = penalised.max(1).values - q.gather(1, index).squeeze(1)
-    one_hot = F.one_hot(expert, q.shape[1]).to(q.dtype)
+    one_hot = F.one_hot(expert, q.shape[1]).to(q.dtype) * shown[:, None]
     count = one_hot.sum(0)
-    return (shortfall @ one_hot / count.clamp_min(1)).sum() / (count > 0).sum()
+    return (shortfall @ one_hot / count.clamp_min(1)).sum() / (count > 0).sum().clamp_min(1)
 
 
-def cloning_loss(action: Tensor, expert: Tensor, choice: Tensor) -> Tensor:
+def cloning_loss(action: Tensor, expert: Tensor, choice: Tensor, shown: Tensor) -> Tensor:
     """‖a - a_E‖² over motions (B, 3), a sampled from the policy: E = ‖μ - a_E‖² + Σσ², so noise shrinks too.
 
     Rows in which the person did nothing (no motion, gripper held; choice (B,)) do not count: they teach the
     mean action to stand still, and a greedy policy that stands still once stands still for good.
+    Nor do those that no person did (shown: (B,) bool): a recorded run has the policy's own failures too.
     Source: TD3+BC; leaving no-ops out as OpenVLA (Kim 2024) does.
     """
-    active = (expert.abs().amax(-1) > NO_OP) | (choice != int(Gripper.HOLD))
+    active = shown & ((expert.abs().amax(-1) > NO_OP) | (choice != int(Gripper.HOLD)))
     return ((action - expert).square().sum(-1) * active).sum() / active.sum().clamp_min(1)
 
 

@@ -14,7 +14,7 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from hil_rllib.config import SACSection
-from hil_rllib.contract import DISCRETE_PENALTY, MOTION_DIM, Gripper
+from hil_rllib.contract import DISCRETE_PENALTY, IS_INTERVENTION, MOTION_DIM, Gripper
 from hil_rllib.models.heads import float_features
 from hil_rllib.sac import losses
 from hil_rllib.sac.module import HILSACModule
@@ -50,8 +50,8 @@ def update(
     """One critic step, with `train_actor` one actor and temperature step too, then the target step.
 
     batch: obs and new_obs (nested, B rows), actions (B, 4) in module space, rewards, terminateds,
-    discrete_penalty (B,). n_demo: how many rows, the first ones, are demonstrations. anchor: factor of
-    both demo terms, 1 → 0 where they decay.
+    discrete_penalty, is_intervention (B,). n_demo: how many rows, the first ones, are demonstrations.
+    anchor: factor of both demo terms, 1 → 0 where they decay.
     Returns scalars to log. Raises NotFiniteError, and then has changed nothing.
     Source: RLPD (Ball 2023), HIL-SERL (Luo 2024) for the gripper head.
     """
@@ -66,8 +66,9 @@ def update(
         "gripper_loss": losses.gripper_q_loss(gripper_q, choice, targets[1]),
     }
     anchored = anchor > 0 and n_demo > 0
+    shown = batch[IS_INTERVENTION][:n_demo] > 0
     if anchored and cfg.gripper_margin_weight > 0:
-        margin = losses.gripper_margin_loss(gripper_q[:n_demo], choice[:n_demo], cfg.gripper_margin)
+        margin = losses.gripper_margin_loss(gripper_q[:n_demo], choice[:n_demo], shown, cfg.gripper_margin)
         terms["gripper_margin_loss"] = anchor * cfg.gripper_margin_weight * margin
     if train_actor:
         sampled, log_prob = module.actor.sample(latent.detach())
@@ -79,7 +80,7 @@ def update(
         terms["temperature_loss"] = losses.temperature_loss(module.log_alpha, log_prob, target_entropy(cfg))
         if anchored and cfg.bc_weight > 0:
             cloned, _ = module.actor.sample(latent[:n_demo])
-            cloning = losses.cloning_loss(cloned, motion[:n_demo], choice[:n_demo])
+            cloning = losses.cloning_loss(cloned, motion[:n_demo], choice[:n_demo], shown)
             terms["bc_loss"] = anchor * cfg.bc_weight * cloning
 
     active = optimizers if train_actor else {"critic": optimizers["critic"]}
@@ -100,12 +101,17 @@ def update(
 def clone_update(
     module: HILSACModule, optimizers: dict[str, torch.optim.Optimizer], batch: Batch, cfg: SACSection
 ) -> dict[str, Tensor]:
-    """Behaviour cloning of both heads on a batch of demonstrations; the optional start before SAC."""
+    """Behaviour cloning of both heads on a batch of demonstrations; the optional start before SAC.
+
+    batch: as of `update`.
+    """
     motion, choice = split_action(batch[Columns.ACTIONS])
-    latent = module.encoder(batch[Columns.OBS])
+    latent, shown = module.encoder(batch[Columns.OBS]), batch[IS_INTERVENTION] > 0
+    cloned, _ = module.actor.sample(latent)
+    margin = losses.gripper_margin_loss(module.gripper(latent), choice, shown, cfg.gripper_margin)
     terms = {
-        "bc_loss": losses.cloning_loss(module.actor.sample(latent)[0], motion, choice),
-        "gripper_margin_loss": losses.gripper_margin_loss(module.gripper(latent), choice, cfg.gripper_margin),
+        "bc_loss": losses.cloning_loss(cloned, motion, choice, shown),
+        "gripper_margin_loss": margin,
     }
     descend(list(terms.values()), {k: optimizers[k] for k in ("critic", "actor")}, cfg.grad_clip)
     move_targets(module, cfg.tau)

@@ -160,16 +160,17 @@ class FakeRay:
 
 
 class FakeServer:
-    """A state server that gives these answers and notes the questions."""
+    """A state server that gives these answers and notes the questions. over: what it says beside them."""
 
     def __init__(self, *answers):
         self.answers = list(answers)
         self.asked = []
-        self.pull_if_newer = SimpleNamespace(remote=self._pull)
+        self.over = SimpleNamespace(value=False)
+        self.ask = SimpleNamespace(options=lambda num_returns: SimpleNamespace(remote=self._ask))
 
-    def _pull(self, seq_no):
+    def _ask(self, seq_no):
         self.asked.append(seq_no)
-        return self.answers[len(self.asked) - 1]
+        return self.answers[len(self.asked) - 1], self.over
 
 
 @pytest.fixture
@@ -196,6 +197,23 @@ def test_a_runner_gets_new_weights_once_they_are_here_and_never_waits(fake_ray):
     assert ahead.pull_if_newer.remote(3) is answers[1]
     assert ahead.pull_if_newer.remote(4).value is None
     assert server.asked == [0, 3, 4, 4]
+
+
+def test_a_runner_hears_that_the_run_is_over_without_waiting(fake_ray):
+    server = FakeServer(*(fake_ray.put(None) for _ in range(3)))
+    ahead = AskedAhead(server)
+    assert not ahead.over
+    ahead.pull_if_newer.remote(0)
+    assert not ahead.over
+    server.over = SimpleNamespace(value=True)
+    assert not ahead.over  # by the question before
+    ahead.pull_if_newer.remote(0)
+    fake_ray.missing = [server.over]
+    assert not ahead.over
+    fake_ray.missing = []
+    assert ahead.over
+    server.over = SimpleNamespace(value=RuntimeError("never asked again"))
+    assert ahead.over
 
 
 def test_a_runner_asks_anew_after_the_server_died_and_does_not_wait_for_the_next(fake_ray):

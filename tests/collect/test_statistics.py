@@ -74,12 +74,14 @@ def test_rates_per_second_are_of_the_time_since_they_were_last_taken(monkeypatch
     now = [50.0]
     monkeypatch.setattr("hil_rllib.collect.statistics.time", SimpleNamespace(monotonic=lambda: now[0]))
     stats = Statistics()
+    now[0] += 15.0  # set-up; a run that goes on does not begin at 0
+    assert metrics(stats, 50_000, 100_000)["env_steps_per_s"] == 0.0
     now[0] += 2.0
-    assert metrics(stats, 20, 40)["env_steps_per_s"] == 10.0
+    assert metrics(stats, 50_020, 100_040)["env_steps_per_s"] == 10.0
     now[0] += 0.5  # too soon for a new one
-    assert metrics(stats, 90, 90)["env_steps_per_s"] == 10.0
+    assert metrics(stats, 50_090, 100_090)["env_steps_per_s"] == 10.0
     now[0] += 1.5
-    assert metrics(stats, 30, 140)["updates_per_s"] == 50.0
+    assert metrics(stats, 50_060, 100_140)["updates_per_s"] == 50.0
 
 
 def test_counts_go_on_after_a_checkpoint():
@@ -131,13 +133,15 @@ def test_failed_evaluations_end_the_run_only_in_a_row(caplog):
     evaluations = Evaluations()
     for _ in range(2):
         for _ in range(FAILURES - 1):
-            evaluations.failed(RuntimeError("Traceback …\n  line\nRuntimeError: it blew up\n"))
+            error = RuntimeError("Traceback …\n  line\nRuntimeError: it blew up\n")
+            evaluations.failed(error, "the next one comes")
         evaluations.add(results(1), 100, target=1.0)
     assert evaluations.passed_in_row == 2
-    assert caplog.text.count("It ended by RuntimeError: it blew up") == 2 * (FAILURES - 1)
+    said = "No evaluation; the next one comes. It ended by RuntimeError: it blew up"
+    assert caplog.text.count(said) == 2 * (FAILURES - 1)
     evaluations.failed_in_row = FAILURES - 1
     with pytest.raises(RuntimeError, match="blew up"):
-        evaluations.failed(RuntimeError("it blew up"))
+        evaluations.failed(RuntimeError("it blew up"), "")
 
 
 def test_without_a_target_no_evaluation_ends_the_run():

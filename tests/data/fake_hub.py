@@ -22,9 +22,10 @@ class Hub:
         self.commits: dict[str, dict[str, bytes]] = {}
         self.private: set[str] = set()
 
-    def commit(self, repository: str, branch: str, changes: dict[str, bytes]) -> str:
+    def commit(self, repository: str, branch: str, changes: dict[str, bytes], gone: set[str]) -> str:
         refs = self.refs[repository]
-        files = {**self.commits[refs[branch]], **changes}
+        kept = {path: data for path, data in self.commits[refs[branch]].items() if path not in gone}
+        files = {**kept, **changes}
         sha = hashlib.sha1(repr(sorted((k, hash(v)) for k, v in files.items())).encode()).hexdigest()
         self.commits[sha], refs[branch] = files, sha
         return sha
@@ -89,7 +90,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 for line in lines
                 if line["key"] == "file"
             }
-            sha = self.hub.commit(name, rest[0], files)
+            gone = {line["value"]["path"] for line in lines if line["key"] == "deletedFile"}
+            sha = self.hub.commit(name, rest[0], files, gone)
             url = f"{self.address}/datasets/{name}/commit/{sha}"
             return self.reply({"success": True, "commitOid": sha, "commitUrl": url})
         if verb in ("branch", "tag"):

@@ -10,6 +10,7 @@ import pytest
 from fake_hub import Hub, serving
 from test_lerobot_writer import record
 
+from hil_rllib import dataset as dataset_command
 from hil_rllib import record as record_command
 from hil_rllib.data.hub_push import push
 from hil_rllib.data.lerobot_format import DatasetError
@@ -60,6 +61,28 @@ def test_pushed_dataset_opens_by_name_and_revision(hub: Hub, tmp_path: Path) -> 
     assert hub.refs[NAME]["v3.0"] == hub.refs[NAME]["main"] != once  # LeRobot loads the tag of its version
     with pytest.raises(DatasetError, match="has no revision 'three'"):
         open_dataset(NAME, cache_dir=tmp_path / "cache", revision="three")
+
+
+def test_a_second_push_leaves_nothing_of_the_first_but_the_owners_card(hub: Hub, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    for _ in range(4):  # each a file of its own, as recordings that go on write them
+        with LeRobotWriter(first) as writer:
+            record(writer, seed=writer.episodes, steps=6)
+            writer.end_episode()
+    push(first, NAME)
+    card = {"README.md": b"license: apache-2.0, written on the hub's page"}
+    hub.commit(NAME, "main", card | {"notes.txt": b"mine"}, set())
+    chosen = tmp_path / "chosen"
+    assert (
+        dataset_command.main(["convert", str(first), str(chosen), "--episodes", "0-2", "--push", NAME]) == 0
+    )
+
+    there, here = open_dataset(NAME, cache_dir=tmp_path / "cache"), open_dataset(str(chosen))
+    assert len(there) == len(here) == 3
+    files = hub.commits[hub.refs[NAME]["main"]]
+    local = {path.relative_to(chosen).as_posix() for path in chosen.rglob("*") if path.is_file()}
+    assert set(files) - {"README.md", "notes.txt", ".gitattributes"} == local - {".lock"}
+    assert files["README.md"] == card["README.md"]
 
 
 def test_what_is_recorded_can_be_pushed_at_once(hub: Hub, tmp_path: Path) -> None:

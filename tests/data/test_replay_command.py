@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from test_demos import failing_set
 
+from hil_rllib import dataset as dataset_module
+from hil_rllib import replay as replay_module
+from hil_rllib.console import INTERRUPTED
 from hil_rllib.replay import main, parse_episodes
 
 
@@ -65,6 +68,17 @@ def test_an_env_that_recordings_cannot_drive_gives_exit_code_2_and_one_line(
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("error: ")
     assert message in said
+
+
+@pytest.mark.parametrize(("module", "work"), [(replay_module, "run"), (dataset_module, "describe")])
+def test_ctrl_c_ends_it_in_a_line(module, work, monkeypatch, capsys, real_demos):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, work, interrupted)
+    arguments = ["info", str(real_demos)] if module is dataset_module else [str(real_demos)]
+    assert module.main(arguments) == INTERRUPTED
+    assert capsys.readouterr().err == "Stopped at once.\n"
 
 
 @pytest.mark.parametrize(("text", "episodes"), [("3", [3]), ("0-2", [0, 1, 2]), ("0-1,7", [0, 1, 7])])

@@ -11,7 +11,15 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from hil_rllib.collect.encode import encoded_space
-from hil_rllib.contract import ACTION_DIM, AGENT_POS_DIM, CAMERAS, DISCRETE_PENALTY, IMAGE_SIZE, MOTION_DIM
+from hil_rllib.contract import (
+    ACTION_DIM,
+    AGENT_POS_DIM,
+    CAMERAS,
+    DISCRETE_PENALTY,
+    IMAGE_SIZE,
+    IS_INTERVENTION,
+    MOTION_DIM,
+)
 from hil_rllib.sac.module import HILSACModule
 
 ACTIONS = gym.spaces.Box(np.array([-1, -1, -1, 0], np.float32), np.array([1, 1, 1, 2], np.float32))
@@ -81,6 +89,7 @@ def make_batch(kind: str = "state", size: int = 32, seed: int = 0) -> dict[str, 
         Columns.REWARDS: rng.random(size, np.float32),
         Columns.TERMINATEDS: rng.random(size) < 0.2,
         DISCRETE_PENALTY: -0.02 * (rng.random(size) < 0.3).astype(np.float32),
+        IS_INTERVENTION: np.ones(size, np.float32),
     }
     batch = {name: torch.from_numpy(column) for name, column in columns.items()}
     obs = {Columns.OBS: make_obs(kind, size, seed), Columns.NEXT_OBS: make_obs(kind, size, seed + 1)}

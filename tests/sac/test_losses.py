@@ -22,8 +22,23 @@ def test_margin_is_zero_once_the_expert_leads_by_it_and_grows_with_the_shortfall
     expert = torch.tensor([1, 1])
     leading = torch.tensor([[0.0, 0.2, 0.1]])
     behind = torch.tensor([[0.3, 0.2, 0.0]])
-    assert losses.gripper_margin_loss(leading, expert[:1], 0.1) == pytest.approx(0.0)
-    assert losses.gripper_margin_loss(behind, expert[:1], 0.1) == pytest.approx(0.3 + 0.1 - 0.2)
+    shown = torch.tensor([True])
+    assert losses.gripper_margin_loss(leading, expert[:1], shown, 0.1) == pytest.approx(0.0)
+    assert losses.gripper_margin_loss(behind, expert[:1], shown, 0.1) == pytest.approx(0.3 + 0.1 - 0.2)
+
+
+def test_what_no_person_did_is_not_imitated():
+    action, expert, q = torch.randn(8, 3), torch.randn(8, 3), torch.randn(8, 3)
+    choice = torch.tensor([0, 1, 2, 1, 0, 2, 2, 2])
+    shown = torch.arange(8) < 5
+    cloning = losses.cloning_loss(action, expert, choice, shown)
+    margin = losses.gripper_margin_loss(q, choice, shown, 0.1)
+    everyone = torch.ones(5, dtype=torch.bool)
+    torch.testing.assert_close(cloning, losses.cloning_loss(action[:5], expert[:5], choice[:5], everyone))
+    torch.testing.assert_close(margin, losses.gripper_margin_loss(q[:5], choice[:5], everyone, 0.1))
+    nobody = torch.zeros(8, dtype=torch.bool)
+    assert losses.cloning_loss(action, expert, choice, nobody) == 0.0
+    assert losses.gripper_margin_loss(q, choice, nobody, 0.1) == 0.0
 
 
 def test_actor_loss_does_not_depend_on_the_scale_of_values_when_normalised():

@@ -12,7 +12,7 @@ from ray.rllib.core.columns import Columns
 from sac_parts import changed, make_batch, make_module, parameters
 
 from hil_rllib.config import SACSection
-from hil_rllib.contract import DISCRETE_PENALTY, Gripper
+from hil_rllib.contract import DISCRETE_PENALTY, IS_INTERVENTION, Gripper
 from hil_rllib.sac.skipping import BATCH_FILE, NotFiniteError, SkippedUpdates
 from hil_rllib.sac.update import clone_update, make_optimizers, td_targets, update
 
@@ -182,6 +182,16 @@ def test_cloning_start_imitates_both_heads_and_leaves_the_critics(module):
     for name in ("bc_loss", "gripper_margin_loss"):
         assert losses[-1][name] < 0.1 * losses[0][name]
     assert not changed(critics, parameters(module.critics))
+
+
+def test_a_policys_own_steps_among_the_demonstrations_teach_critics_only(module):
+    batch = make_batch()
+    batch[IS_INTERVENTION] = torch.zeros(32)
+    metrics, _ = one_update(module, batch, CFG, n_demo=16)
+    assert metrics["bc_loss"] == metrics["gripper_margin_loss"] == 0.0
+    before = parameters(module)
+    clone_update(module, make_optimizers(module, CFG), batch, CFG)
+    assert not any("actor" in name for name in changed(before, parameters(module)))
 
 
 @pytest.mark.parametrize(
