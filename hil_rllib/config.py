@@ -30,6 +30,7 @@ PATHS = (
     ("run", "init_from"), ("encoder", "weights"), ("demos", "source"), ("reward", "classifier"),
     ("operator", "controller_config"),
 )  # fmt: skip
+FOLDERS = (("run", "dir"), ("record", "dir"))  # that a run writes
 NO_PATHS = ("bundled", "none", "random", "scripted")
 
 VERSION = 1  # of configuration files; one that does not say it is read as it stands
@@ -38,6 +39,7 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 Count = Annotated[int, Range(low=0)]
 Positive = Annotated[int, Range(low=1)]
+Seed = Annotated[int, Range(low=0, high=2**31 - 1)]  # runners count on from it, and torch ends at 2³² - 1
 Fraction = Annotated[float, Range(low=0, high=1)]
 Weight = Annotated[float, Range(low=0)]
 LearningRate = Annotated[float, Range(above=0, high=1)]
@@ -48,7 +50,7 @@ Device = Literal["auto", "browser", "gamepad", "hid", "keyboard", "none", "scrip
 
 @dataclass(frozen=True)
 class RunSection:
-    seed: Count = 0
+    seed: Seed = 0
     dir: Name = "runs/panda_sac"
     # bc, iql, act: on the demonstrations alone; dagger: on corrections too; reward: a classifier of success
     algorithm: Literal["sac", "bc", "iql", "act", "dagger", "reward"] = "sac"
@@ -242,7 +244,7 @@ class RewardSection:
 class EvaluationSection:
     every_steps: Positive = 1000  # [env steps with sac, else updates]; dagger: after every round instead
     episodes: Positive = 20  # greedy
-    seed: Count = 10_000  # apart from the run's own, so that training never saw these resets
+    seed: Seed = 10_000  # apart from the run's own, so that training never saw these resets
 
 
 @dataclass(frozen=True)
@@ -314,6 +316,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         leaves |= strict_yaml.flatten(Config, values, origin)
     config = strict_yaml.build(Config, leaves)
     _check(config, str(path))
+    for section, name in FOLDERS:
+        part = getattr(config, section)
+        if (folder := getattr(part, name)) is not None:
+            part = replace(part, **{name: str(Path(folder).expanduser())})
+            config = replace(config, **{section: part})
     return config
 
 

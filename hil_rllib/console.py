@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import signal
 import sys
@@ -17,6 +18,13 @@ PLAIN_EVERY_S = 10.0  # [s] between lines where the output is no terminal
 
 class UsageError(ValueError):
     """What was asked for cannot be done; the message says why and what can."""
+
+
+def seed_number(text: str) -> int:
+    """What `--seed` takes, for argparse: what Gymnasium does, with room to count on."""
+    if not text.isdecimal() or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"a seed is a whole number from 0 to {2**31 - 1}, not {text!r}")
+    return int(text)
 
 
 class LiveLine:

@@ -27,7 +27,7 @@ import torch
 
 from envs.gl import HeadlessGLError
 from hil_rllib.config import Config
-from hil_rllib.console import UsageError, new_file, report
+from hil_rllib.console import UsageError, new_file, report, seed_number
 from hil_rllib.contract import CONTROL_DT
 from hil_rllib.logs import quiet
 from hil_rllib.results.scores import wilson
@@ -90,7 +90,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m hil_rllib.evaluate", description=__doc__.split("\n")[0])
     parser.add_argument("source", type=Path, help="a checkpoint, or the folder of a run")
     parser.add_argument("--episodes", type=int, metavar="N", help="how many (default: the run's, 20)")
-    parser.add_argument("--seed", type=int, help="of the first reset; others count on (default: the run's)")
+    parser.add_argument(
+        "--seed", type=seed_number, help="of the first reset; others count on (default: the run's)"
+    )
     parser.add_argument(
         "--sampled", action="store_true", help="draw motions as while learning, not their mean"
     )

@@ -105,6 +105,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=cache, help="for scenes and checkpoint (%(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on from the last run's checkpoint")
     options = parser.parse_args(arguments)
+    out = options.out.resolve()
+    there = next(path for path in (out, *out.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):  # now, not after the training
+        parser.error(f"--out {options.out}: {there} is no folder that can be written")
     if options.batch > options.scenes:
         parser.error(f"--batch {options.batch} is more than --scenes {options.scenes}; give as many at most")
     if options.resume and not (options.cache / CHECKPOINT_FILE).is_file():  # before scenes are drawn

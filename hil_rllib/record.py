@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from envs.gl import HeadlessGLError, require_headless_gl
 from envs.viewer import NoDisplayError
-from hil_rllib.console import INTERRUPTED, Interrupt, LiveLine, UsageError, report
+from hil_rllib.console import INTERRUPTED, Interrupt, LiveLine, UsageError, report, seed_number
 from hil_rllib.contract import CAMERAS, DISCRETE_PENALTY, IS_INTERVENTION, LABEL, RERECORD, SUCCESS, TASKS
 from hil_rllib.data import hub_push
 from hil_rllib.data import lerobot_format as fmt
@@ -89,7 +89,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--push", metavar="OWNER/NAME", help="upload the dataset to the hub at the end")
     parser.add_argument("--private", action="store_true", help="create the hub's repository as private")
     parser.add_argument(
-        "--seed", type=int, help="of the first reset; others count on (default: 0, or the dataset's next)"
+        "--seed",
+        type=seed_number,
+        help="of the first reset; others count on (default: 0, or the dataset's next)",
     )
     return parser.parse_args(argv)
 

@@ -30,6 +30,12 @@ def local_sources(config: Config) -> Config:
     if source != "none" and not has_labels(source, options["features"]):
         source = str(load_demos(source, **options).source)
     folders = tuple(_folder(name, config) for name in config.reward.sources)
+    named = [str(Path(source).resolve()), *folders]
+    if twice := [folder for folder in folders if named.count(folder) > 1]:
+        raise ConfigError(
+            f"reward.sources: {twice[0]} is named twice, demos.source included: what is learned from would "
+            "be tested on. Name it once; demos.source=none leaves that one out."
+        )
     return replace(
         config,
         demos=replace(config.demos, source=source),

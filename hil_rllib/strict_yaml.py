@@ -47,7 +47,7 @@ class Range:
     def __str__(self) -> str:
         lower = f"at least {self.low:g}" if self.low is not None else ""
         lower = f"above {self.above:g}" if self.above is not None else lower
-        upper = f"at most {self.high:g}" if self.high is not None else ""
+        upper = f"at most {self.high:.10g}" if self.high is not None else ""
         return " and ".join(part for part in (lower, upper) if part)
 
 

@@ -22,7 +22,7 @@ import gymnasium
 
 from envs.gl import HeadlessGLError
 from envs.viewer import SCENES, NoDisplayError, open_scene
-from hil_rllib.console import INTERRUPTED, Interrupt, LiveLine, UsageError, new_file, report
+from hil_rllib.console import INTERRUPTED, Interrupt, LiveLine, UsageError, new_file, report, seed_number
 from hil_rllib.contract import IS_INTERVENTION, RERECORD, SUCCESS
 from hil_rllib.devices import DeviceUnavailable
 from hil_rllib.devices.controls import help_text
@@ -67,7 +67,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("id", nargs="?", help=f"any id under hil/ (default: {DEFAULT_ID}, or the policy's)")
     add_arguments(parser, default_device=None)
-    parser.add_argument("--seed", type=int, default=0, help="of the first reset; others count on")
+    parser.add_argument("--seed", type=seed_number, default=0, help="of the first reset; others count on")
     parser.add_argument("--steps", type=int, metavar="N", help="stop after N steps (default: Ctrl-C stops)")
     parser.add_argument("--episodes", type=int, metavar="N", help="stop after N episodes")
     parser.add_argument("--video", type=Path, metavar="MP4", help="film the session")

@@ -111,6 +111,13 @@ def upload_whole(local_path: str, fs: FileSystem, fs_path: str, exclude: Sequenc
             raise
 
 
+class Step(int):
+    """A place on TensorBoard's axis, also the first: for a count that is false Tune takes the iteration's."""
+
+    def __bool__(self) -> bool:
+        return True
+
+
 def mend_driver() -> None:
     """Let the driver's memory not grow with the trials' results, and no full disk damage what it copied."""
     storage._upload_to_fs_path = upload_whole

@@ -84,7 +84,11 @@ def test_scalars_mean_what_they_look_like(write) -> None:
         ("sac: {hidden: [8, 0]}", ["sac.hidden must be at least 1, got [8, 0]"]),
         ("sac: {hidden: []}", ["sac.hidden must be not empty"]),
         ("demos: {episodes: 0}", ["demos.episodes must be at least 1, got 0"]),
-        ("run: {seed: -1}", ["run.seed must be at least 0, got -1"]),
+        ("run: {seed: -1}", ["run.seed must be at least 0 and at most 2147483647, got -1"]),
+        (
+            "evaluation: {seed: 4294967296}",
+            ["evaluation.seed must be at least 0 and at most 2147483647"],
+        ),
         (
             "operator: {device: gampad}",
             ["unknown choice 'gampad'. Did you mean 'gamepad'?", "hid, keyboard, none"],
@@ -166,6 +170,12 @@ def test_a_mistaken_override_is_quoted(write, override: str, message: str) -> No
     assert message in str(error.value)
 
 
+def test_folders_of_a_run_may_lie_below_home(write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    config = load_config(write("run: {dir: ~/runs/a}"), ["record.dir=~/b"])
+    assert (config.run.dir, config.record.dir) == ("/home/somebody/runs/a", "/home/somebody/b")
+
+
 def test_an_unreadable_file_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         load_config(tmp_path / "nowhere.yaml")
@@ -186,7 +196,7 @@ words = st.text(st.sampled_from(string.ascii_letters + string.digits + "/.-_+~: 
 @given(
     directory=words,
     lr=st.floats(1e-12, 1),
-    seed=st.integers(0, 10**12),
+    seed=st.integers(0, 2**31 - 1),
     episodes=st.none() | st.integers(1, 9),
 )
 def test_overridden_values_survive_saving_the_resolved_config(

@@ -140,6 +140,15 @@ def test_the_bundled_encoder_is_written_only_when_asked_for() -> None:
     assert pretrain.parse(["--out", str(BUNDLED.parent)]).out == BUNDLED.parent
 
 
+def test_a_folder_that_cannot_be_is_said_before_anything_is_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit):
+        pretrain.main(["--out", str(tmp_path / "file")])
+    assert f"{tmp_path / 'file'} is no folder that can be written" in capsys.readouterr().err
+
+
 def test_a_zero_count_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         pretrain.main(["--scenes", "0"])

@@ -1,7 +1,10 @@
 """Ray Tune's driver over many results."""
 
 import gc
+import json
 import os
+import pickle
+from unittest.mock import Mock
 
 import pytest
 from full_disk import small_disk
@@ -9,10 +12,13 @@ from pyarrow.fs import LocalFileSystem
 from ray import tune
 from ray.air.execution._internal import RayActorManager
 from ray.train._internal import storage
+from ray.tune.logger import TBXLoggerCallback
+from ray.tune.result import TIMESTEPS_TOTAL, TRAINING_ITERATION
 from ray.util import debug
 from ray.util.debug import log_once
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from hil_rllib.under_tune import mend_driver, upload_whole
+from hil_rllib.under_tune import Step, mend_driver, upload_whole
 
 RESULTS = 40
 
@@ -29,6 +35,23 @@ def counter():
             pass
 
     return Counter
+
+
+def test_a_report_before_the_first_step_stands_at_it_on_tensorboards_axis(tmp_path):
+    """Tune would take the iteration for a count of 0, and the axis would run backwards."""
+    logger, trial = TBXLoggerCallback(), Mock(local_path=str(tmp_path))
+    counts = [0, 0, 0, 20, 40]
+    for iteration, count in enumerate(counts, 1):
+        logger.log_trial_result(
+            iteration,
+            trial,
+            {TIMESTEPS_TOTAL: Step(count), TRAINING_ITERATION: iteration, "hil": {"n": count}},
+        )
+    logger._trial_writer[trial].close()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [event.step for event in events.Scalars("ray/tune/hil/n")] == counts
+    assert json.dumps(Step(0)) == "0"
+    assert pickle.loads(pickle.dumps(Step(0)))  # it comes from the trial's process
 
 
 class Watch(tune.Callback):

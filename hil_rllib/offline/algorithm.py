@@ -24,7 +24,7 @@ from hil_rllib.sac.checkpoint import read_state, restore_random, save_random, wr
 from hil_rllib.sac.evaluation import Evaluator
 from hil_rllib.sac.init_from import load_policy
 from hil_rllib.sac.machine import keep_freed_memory, learner_threads, on_this_node
-from hil_rllib.under_tune import UnderTune
+from hil_rllib.under_tune import Step, UnderTune
 
 REPORT_EVERY = 20  # [updates]
 
@@ -122,7 +122,7 @@ class OfflineRun(UnderTune, MARWIL):
 
     def step(self) -> dict[str, Any]:
         result = super().step()
-        result[TIMESTEPS_TOTAL] = self.updates  # TensorBoard's horizontal axis
+        result[TIMESTEPS_TOTAL] = Step(self.updates)  # TensorBoard's horizontal axis
         if self.checkpoint_due() and self._saved_at != self.updates:
             self._saved_at = self.updates
             result[SHOULD_CHECKPOINT] = True

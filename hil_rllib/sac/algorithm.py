@@ -38,7 +38,7 @@ from hil_rllib.sac.init_from import load_policy
 from hil_rllib.sac.machine import keep_freed_memory, learner_threads, on_this_node
 from hil_rllib.sac.recorder import autonomous_names, operator_names, recordings_dir, start_writer
 from hil_rllib.sac.refit import Refits
-from hil_rllib.under_tune import UnderTune
+from hil_rllib.under_tune import Step, UnderTune
 
 logger = logging.getLogger(__name__)
 
@@ -213,7 +213,7 @@ class HILSAC(UnderTune, SAC):
 
     def step(self) -> dict[str, Any]:
         result = super().step()
-        result[TIMESTEPS_TOTAL] = self.env_steps  # TensorBoard's horizontal axis
+        result[TIMESTEPS_TOTAL] = Step(self.env_steps)  # TensorBoard's horizontal axis
         every = self.hil.checkpoint.every_steps
         if self.env_steps // every > self._checkpointed_at // every:
             self._checkpointed_at = self.env_steps

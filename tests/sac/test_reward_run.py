@@ -247,6 +247,16 @@ def test_settings_that_contradict_each_other_are_refused(configure, overrides, m
         configure(*overrides)
 
 
+def test_a_source_named_twice_is_refused(configure, labelled, tmp_path):
+    (tmp_path / "link").symlink_to(labelled)
+    for twice in (
+        [f"demos.source={labelled}", f"reward.sources=[{tmp_path / 'link'}]"],
+        ["demos.source=none", f"reward.sources=[{labelled}, {tmp_path / 'link'}]"],
+    ):
+        with pytest.raises(ConfigError, match=r"is named twice.*be tested on"):
+            local_sources(configure(*REWARD, *twice))
+
+
 def test_a_source_that_is_not_there_is_said(configure, tmp_path):
     with pytest.raises(Exception, match=r"no such folder|not found"):
         local_sources(configure(*REWARD, f"reward.sources=[{tmp_path / 'x'}]"))
