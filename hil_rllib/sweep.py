@@ -34,6 +34,7 @@ from hil_rllib.logs import quiet
 from hil_rllib.processes import HOOK, return_memory_regularly
 from hil_rllib.run_lock import RunLock
 from hil_rllib.sac.config import demo_options
+from hil_rllib.sweeping.begun import search_differences, store_search
 from hil_rllib.sweeping.outcome import Reporter, Row, rows, write_outcome
 from hil_rllib.sweeping.plan import Plan, load_plan
 from hil_rllib.sweeping.search import scheduler, searcher, space
@@ -55,8 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             folder = Path(plan.sweep.dir).resolve()
             lock.enter_context(RunLock(folder, "sweep.dir"))
             check_folder(folder, resume=args.resume)
+            if args.resume:
+                check_search(plan, folder)
             check_begun(plan, folder)
             check_trials(plan, folder)
+            if not args.resume:
+                store_search(plan, folder)
         except INPUT_ERRORS as error:
             if full := refusal(error):
                 return not_begun(full)
@@ -100,6 +105,15 @@ def check_folder(folder: Path, *, resume: bool) -> None:
         raise ConfigError(
             f"{states[-1]} is damaged, so it is not known which trials there are. Each can be finished by "
             "itself: python -m hil_rllib.train TRIAL/config.yaml --resume"
+        )
+
+
+def check_search(plan: Plan, folder: Path) -> None:
+    """Raises ConfigError where Tune would go on with another search than the plan's."""
+    if differences := search_differences(folder, plan):
+        raise ConfigError(
+            f"--resume: {folder} was begun with another search: {'; '.join(differences)}. "
+            "Give the values it was begun with, or a new sweep.dir."
         )
 
 

@@ -11,12 +11,14 @@ import pytest
 
 from hil_rllib import sweep
 from hil_rllib.config import ConfigError, load_config
+from hil_rllib.console import INTERRUPTED
 from hil_rllib.data import shared
 from hil_rllib.run_lock import RunLock
 from hil_rllib.sac.checkpoint import newest_checkpoint, replay_folder, run_folder, write_state
 from hil_rllib.sac.checkpoint_files import find_checkpoint
 from hil_rllib.sac.config import HILSACConfig, demo_options
 from hil_rllib.sweeping import trial
+from hil_rllib.sweeping.begun import SEARCH_FILE
 from hil_rllib.sweeping.plan import load_plan
 from hil_rllib.sweeping.trial import Trial
 from hil_rllib.train import checkpoint_to_resume
@@ -147,6 +149,94 @@ def test_trials_do_not_go_on_with_another_configuration(set_up, tmp_path: Path) 
     sweep.check_begun(again, folder)
     with pytest.raises(ConfigError, match=r"trial_00003 was begun with .*: sac.gamma was 0.97, now 0.9\."):
         sweep.check_begun(load_plan(Path("sweep.yaml"), ["sac.gamma=0.9"]), folder)
+
+
+@pytest.fixture
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The file and folder of a sweep that was begun and interrupted before any trial ran."""
+    file, folder = tmp_path / "sweep.yaml", tmp_path / "sweep"
+    file.write_text(
+        f"sweep: {{base: {SMOKE}, dir: {folder}, search: optuna, seed: 3, samples: 4}}\n"
+        "space: {sac.hidden: {choice: [[32, 32], [64]]}, sac.tau: {loguniform: [1e-5, 0.1]}}"
+    )
+    monkeypatch.setattr(sweep, "check_trials", lambda plan, folder: None)
+    monkeypatch.setattr(sweep, "write_outcome", lambda found, plan, folder: "done")
+
+    def interrupted(plan: Any, folder: Path, *, resume: bool) -> None:
+        (folder / "tuner.pkl").write_text("Tune's")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep, "run", interrupted)
+    assert sweep.main([str(file)]) == INTERRUPTED
+    monkeypatch.setattr(sweep, "run", lambda plan, folder, *, resume: [])
+    return file, folder
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "said"),
+    [
+        (
+            "[64]]",
+            "[64], [128]]",
+            "space: sac.hidden was choice [[32, 32], [64]], now choice [[32, 32], [64], ",
+        ),
+        ("[1e-5,", "[1e-6,", "space: sac.tau was loguniform [1e-05, 0.1], now loguniform [1e-06, 0.1]."),
+        (
+            "sac.tau",
+            "sac.gamma",
+            "sac.tau was loguniform [1e-05, 0.1], now not varied; space: sac.gamma was not",
+        ),
+        ("samples: 4", "samples: 6", "sweep.samples was 4, now 6."),
+        ("search: optuna, ", "", "sweep.search was 'optuna', now 'random'."),
+        ("search: optuna", "scheduler: asha, search: optuna", "sweep.scheduler was 'none', now 'asha'."),
+        ("search", "objective: human_seconds_to_90, search", "now 'human_seconds_to_90'."),
+        ("seed: 3", "seed: 4", "sweep.seed was 3, now 4."),
+        ("seed: 3", "seed: 3, parallel: 2", "sweep.parallel was None, now 2."),
+    ],
+)
+def test_a_sweep_does_not_go_on_with_another_search(
+    begun, capsys: pytest.CaptureFixture[str], was: str, now: str, said: str
+) -> None:
+    """Tune would go on with the old one, and its end be told as that of the new one."""
+    file, folder = begun
+    file.write_text(file.read_text().replace(was, now))
+    capsys.readouterr()
+    assert sweep.main([str(file), "--resume"]) == 2
+    refused = capsys.readouterr().err
+    assert f"{folder} was begun with another search: " in refused
+    assert said in refused
+    assert "Give the values it was begun with, or a new sweep.dir." in refused
+
+
+def test_a_sweep_goes_on_with_the_same_search_on_another_machine(begun, tmp_path: Path) -> None:
+    file, folder = begun
+    assert sweep.main([str(file), "sweep.cpus=2", "sweep.gpus=0.5", "--resume"]) == 0
+    other = file.rename(folder.rename(tmp_path / "moved") / "sweep.yaml")
+    (tmp_path / "base.yaml").write_text(f"base: {SMOKE}")
+    elsewhere = ["sweep.base=../base.yaml", f"sweep.dir={tmp_path / 'moved'}"]
+    assert sweep.main([str(other), *elsewhere, "--resume"]) == 0
+
+
+def test_a_sweep_of_an_earlier_release_goes_on(begun) -> None:
+    file, folder = begun
+    (folder / SEARCH_FILE).unlink()
+    assert sweep.main([str(file), "--resume"]) == 0
+
+
+def test_a_sweep_that_did_not_come_to_its_trials_can_be_begun_as_another(begun) -> None:
+    file, folder = begun
+    (folder / "tuner.pkl").unlink()
+    assert sweep.main([str(file), "sweep.samples=6"]) == 0
+    (folder / "tuner.pkl").touch()
+    assert sweep.main([str(file), "sweep.samples=6", "--resume"]) == 0
+
+
+@pytest.mark.parametrize("text", ["", "sweep: {base: x}", "[1, 2]", "space: {sac.tau: {grid: [1]}}"])
+def test_a_damaged_search_is_named(begun, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    file, folder = begun
+    (folder / SEARCH_FILE).write_text(text)
+    assert sweep.main([str(file), "--resume"]) == 2
+    assert str(folder / SEARCH_FILE) in capsys.readouterr().err
 
 
 def test_a_sweep_that_runs_is_not_started_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
