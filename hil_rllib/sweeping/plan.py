@@ -179,6 +179,7 @@ def check(plan: Plan, origin: str) -> None:
         )
     for _ in plan.configs():
         pass
+    check_fixed(plan, origin)
     if plan.first.run.algorithm == "reward":
         raise ConfigError(
             f"{origin}: run.algorithm 'reward' trains no policy, so there is no greedy success to compare "
@@ -208,6 +209,20 @@ def check(plan: Plan, origin: str) -> None:
             f"{origin}: sweep.samples {plan.sweep.samples} would make each point of the grid so many times "
             "alike. Vary run.seed instead."
         )
+
+
+def check_fixed(plan: Plan, origin: str) -> None:
+    """Raises ConfigError for what is the same for all trials and would be ignored: each has its own value."""
+    for override in plan.overrides:
+        key, _, text = override.partition("=")
+        values = strict_yaml.nest(key.strip(), strict_yaml.parse(text, origin))
+        for leaf in strict_yaml.flatten(Config, values, origin):
+            if leaf == "run.dir":
+                raise ConfigError(
+                    f"{origin}: {override}: each trial has its own folder; the sweep's is sweep.dir=PATH."
+                )
+            if any(leaf == varied or leaf.startswith(f"{varied}.") for varied in plan.space):
+                raise ConfigError(f"{origin}: {leaf} is varied by space and fixed too. Remove one.")
 
 
 def as_override(key: str, value: Any) -> str:

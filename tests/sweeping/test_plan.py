@@ -111,11 +111,46 @@ def test_draws_are_tunes(plan) -> None:
             "sweep: {base: BASE}\nspace: {sac.num_critics: {grid: [2]}, sac.critic_subsample: {grid: [3]}}",
             "exceeds sac.num_critics",
         ),
+        (
+            "sweep: {base: BASE}\nconfig: {run: {dir: a}}\nspace: {sac.tau: {grid: [0.1]}}",
+            r"its own folder; the sweep's is sweep\.dir=PATH",
+        ),
+        (
+            "sweep: {base: BASE}\nconfig: {sac: {tau: 0.2, gamma: 0.9}}\nspace: {sac.tau: {grid: [0.1]}}",
+            "sac.tau is varied by space and fixed too. Remove one",
+        ),
+        (
+            "sweep: {base: BASE}\nconfig: {sac: {tau: 0.2}}\nspace: {sac: {choice: [{tau: 0.1}]}}",
+            "sac.tau is varied by space and fixed too. Remove one",
+        ),
     ],
 )
 def test_what_cannot_be_swept_is_said_before_anything_runs(plan, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         plan(text)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("run.dir=a", r"run\.dir=a: each trial has its own folder; the sweep's is sweep\.dir=PATH"),
+        ("run={dir: a}", "each trial has its own folder"),
+        ("sac.tau=0.2", "sac.tau is varied by space and fixed too. Remove one"),
+        (" sac.tau =0.1", "sac.tau is varied by space and fixed too. Remove one"),
+        ("sac={gamma: 0.9, tau: 0.2}", "sac.tau is varied by space and fixed too. Remove one"),
+        ("sac.tau", "expected section.key=value"),
+    ],
+)
+def test_what_the_trials_would_ignore_is_refused(plan, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan("sweep: {base: BASE}\nspace: {sac.tau: {grid: [0.1]}}", override)
+
+
+def test_the_base_may_say_what_is_varied_and_its_folder(plan, tmp_path: Path) -> None:
+    base = tmp_path / "base.yaml"
+    base.write_text(f"base: {BASE}\nrun: {{dir: a}}\nsac: {{tau: 0.2}}")
+    made = plan(f"sweep: {{base: {base}}}\nspace: {{sac.tau: {{grid: [0.1]}}}}", "sac={gamma: 0.9}")
+    assert (made.first.sac.tau, made.first.sac.gamma) == (0.1, 0.9)
 
 
 def test_optuna_and_asha_are_taken_by_name(plan) -> None:
