@@ -15,6 +15,7 @@ from hil_rllib.console import nearest
 from hil_rllib.strict_yaml import NotEmpty, Range
 
 SECTIONS = ("sweep", "config", "space")
+CONTINUOUS = ("uniform", "loguniform")
 SEATED = ("none", "scripted")  # devices that many trials can have at once
 
 NO_PBT = (
@@ -47,6 +48,16 @@ class Draw:
     kind: str
     values: tuple[Any, ...]
 
+    @property
+    def tried(self) -> tuple[Any, ...]:
+        """Values that can be drawn; of a range both ends and, unless it is randint, one that is not whole."""
+        if self.kind == "randint":
+            return (self.values[0], self.values[1] - 1)  # the end is not drawn
+        if self.kind in CONTINUOUS:
+            low, high = self.values
+            return (low, low + (high - low) / math.pi, high)  # irrational: not whole between whole ends
+        return self.values
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -65,16 +76,14 @@ class Plan:
         return absolute(load_config(self.base, [*self.overrides, *chosen, *place]), self.here)
 
     def configs(self) -> Iterator[Config]:
-        """Of all points of the grid, and of all values or ends of what is drawn. Raises ConfigError."""
+        """Of all points of the grid, and of what is drawn as far as `Draw.tried`. Raises ConfigError."""
         grid = {key: draw.values for key, draw in self.space.items() if draw.kind == "grid"}
         first = {key: draw.values[0] for key, draw in self.space.items()}
         for combination in itertools.product(*grid.values()):
             yield self.config(first | dict(zip(grid, combination, strict=True)))
         for key, draw in self.space.items():
-            for value in draw.values if draw.kind != "grid" else ():
-                # The end of `randint` is not drawn.
-                last = draw.kind == "randint" and value != draw.values[0]
-                yield self.config(first | {key: value - 1 if last else value})
+            for value in draw.tried if draw.kind != "grid" else ():
+                yield self.config(first | {key: value})
 
     @property
     def first(self) -> Config:
@@ -177,26 +186,18 @@ def check(plan: Plan, origin: str) -> None:
         raise ConfigError(
             f"{origin}: space: algorithms count differently; make a sweep of each run.algorithm."
         )
-    for _ in plan.configs():
-        pass
+    try:
+        configs = list(plan.configs())
+    except ConfigError as error:
+        for key, draw in plan.space.items():
+            if draw.kind in CONTINUOUS and f"{key} must be a whole number" in str(error):
+                raise ConfigError(
+                    f"{origin}: space: {error} {draw.kind} draws such numbers. Use randint or choice."
+                ) from None
+        raise
     check_fixed(plan, origin)
-    if plan.first.run.algorithm == "reward":
-        raise ConfigError(
-            f"{origin}: run.algorithm 'reward' trains no policy, so there is no greedy success to compare "
-            "trials by. Train each classifier with hil_rllib.train."
-        )
-    for device in plan.first.operator.devices:
-        if device not in SEATED:
-            raise ConfigError(
-                f"{origin}: operator.device '{device}' is a person's, who cannot help {plan.trials} trials. "
-                "Set config.operator.device to scripted or none."
-            )
-    recorded = plan.first.record
-    if recorded.dir and (recorded.operator or recorded.autonomous):
-        raise ConfigError(
-            f"{origin}: record.dir {recorded.dir} would take the episodes of all trials as one run's. "
-            "Leave it out: each trial records into its own folder."
-        )
+    for config in configs:
+        check_shared(config, plan, origin)
     grid = [key for key, draw in plan.space.items() if draw.kind == "grid"]
     drawn = [key for key in plan.space if key not in grid]
     if plan.sweep.search == "optuna" and grid:
@@ -208,6 +209,27 @@ def check(plan: Plan, origin: str) -> None:
         raise ConfigError(
             f"{origin}: sweep.samples {plan.sweep.samples} would make each point of the grid so many times "
             "alike. Vary run.seed instead."
+        )
+
+
+def check_shared(config: Config, plan: Plan, origin: str) -> None:
+    """Raises ConfigError for a trial that would need what many trials cannot all have."""
+    if config.run.algorithm == "reward":
+        raise ConfigError(
+            f"{origin}: run.algorithm 'reward' trains no policy, so there is no greedy success to compare "
+            "trials by. Train each classifier with hil_rllib.train."
+        )
+    for device in config.operator.devices:
+        if device not in SEATED:
+            raise ConfigError(
+                f"{origin}: operator.device '{device}' is a person's, who cannot help {plan.trials} trials. "
+                "Set operator.device to scripted or none."
+            )
+    recorded = config.record
+    if recorded.dir and (recorded.operator or recorded.autonomous):
+        raise ConfigError(
+            f"{origin}: record.dir {recorded.dir} would take the episodes of all trials as one run's. "
+            "Leave it out: each trial records into its own folder."
         )
 
 

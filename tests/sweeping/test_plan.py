@@ -112,6 +112,36 @@ def test_draws_are_tunes(plan) -> None:
             "exceeds sac.num_critics",
         ),
         (
+            "sweep: {base: BASE}\nspace: {operator.device: {grid: [none, browser]}}",
+            "'browser' is a person's, who cannot help 2 trials",
+        ),
+        (
+            "sweep: {base: BASE, samples: 3}\nspace: {operator.device: {choice: [none, [browser]]}}",
+            "'browser' is a person's, who cannot help 3 trials",
+        ),
+        (
+            "sweep: {base: BASE}\nconfig: {record: {operator: true}}"
+            "\nspace: {record.dir: {grid: [null, shared]}}",
+            "record.dir shared would take the episodes of all trials",
+        ),
+        (
+            "sweep: {base: BASE}\nconfig: {record: {dir: shared}}"
+            "\nspace: {record.operator: {grid: [false, true]}}",
+            "record.dir shared would take the episodes of all trials",
+        ),
+        (
+            "sweep: {base: BASE}\nspace: {sac.batch_size: {uniform: [32, 64]}}",
+            r"sac.batch_size must be a whole number .* got 42\..* uniform draws such numbers. Use randint or",
+        ),
+        (
+            "sweep: {base: BASE}\nspace: {run.seed: {uniform: [0.5, 3]}}",
+            "got 0.5 .* uniform draws such numbers. Use randint or choice",
+        ),
+        (
+            "sweep: {base: BASE}\nspace: {sac.tau: {grid: [1]}, sac.critic_subsample: {loguniform: [1, 2]}}",
+            r"a whole number .* or null, got 1\..* loguniform draws such numbers. Use randint or choice",
+        ),
+        (
             "sweep: {base: BASE}\nconfig: {run: {dir: a}}\nspace: {sac.tau: {grid: [0.1]}}",
             r"its own folder; the sweep's is sweep\.dir=PATH",
         ),
@@ -151,6 +181,11 @@ def test_the_base_may_say_what_is_varied_and_its_folder(plan, tmp_path: Path) ->
     base.write_text(f"base: {BASE}\nrun: {{dir: a}}\nsac: {{tau: 0.2}}")
     made = plan(f"sweep: {{base: {base}}}\nspace: {{sac.tau: {{grid: [0.1]}}}}", "sac={gamma: 0.9}")
     assert (made.first.sac.tau, made.first.sac.gamma) == (0.1, 0.9)
+
+
+def test_a_range_of_any_numbers_may_have_whole_ends(plan) -> None:
+    made = plan("sweep: {base: BASE}\nspace: {sac.bc_weight: {uniform: [1, 10]}}")
+    assert [config.sac.bc_weight for config in made.configs()][1:] == [1, pytest.approx(3.865, abs=1e-3), 10]
 
 
 def test_optuna_and_asha_are_taken_by_name(plan) -> None:
