@@ -13,6 +13,7 @@ Haarnoja et al. 2018, "ours" was tuned here.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -319,7 +320,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     for section, name in FOLDERS:
         part = getattr(config, section)
         if (folder := getattr(part, name)) is not None:
-            part = replace(part, **{name: str(Path(folder).expanduser())})
+            part = replace(part, **{name: os.path.expanduser(folder)})
             config = replace(config, **{section: part})
     return config
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import re
 import types
 from collections.abc import Iterator, Mapping
@@ -214,11 +213,12 @@ def _fits(hint: Any, value: Any) -> tuple[Any] | None:
         return None if None in items else (tuple(item[0] for item in items if item),)
     if get_origin(hint) is Literal:
         return (value,) if isinstance(value, str) and value in get_args(hint) else None
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # Compared, not converted: a whole number may be larger than any float. No comparison holds for NaN.
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and -1e308 < value < 1e308
     if hint is float:
-        return (float(value),) if number and math.isfinite(value) else None
+        return (float(value),) if number else None
     if hint is int:
-        return (int(value),) if number and math.isfinite(value) and value == int(value) else None
+        return (int(value),) if number and value == int(value) else None
     return (value,) if isinstance(value, hint) else None
 
 

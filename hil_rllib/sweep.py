@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with ExitStack() as lock:
         try:
             plan = load_plan(args.sweep, args.overrides)
-            folder = Path(plan.sweep.dir).resolve()
+            folder = Path(plan.sweep.dir).expanduser().resolve()
             lock.enter_context(RunLock(folder, "sweep.dir"))
             check_folder(folder, resume=args.resume)
             if args.resume:
