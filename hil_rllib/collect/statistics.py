@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 TOTALS = ("human_steps", "episodes", "held_commands", "missed_deadlines")
 WINDOW = 20  # episodes that a moving rate looks back on
 FAILURES = 3  # evaluations in a row that may not be made; then the run ends
+LOST_S = 120.0  # [s] that the evaluator's process may die again and again
 
 
 @dataclass
@@ -178,9 +179,13 @@ class Evaluations:
     clock: str = "env_steps"
     failed_in_row: int = 0
 
+    def __post_init__(self) -> None:
+        self._lost: list[float] = []  # clock [s] of each in a row whose process died
+
     def add(self, results: Sequence[Any], at: int, target: float | None) -> None:
         """Take in one evaluation. results: `EpisodeResult`s; at: by the clock; target: stop.success."""
         self.failed_in_row = 0
+        self._lost.clear()
         success = float(np.mean([r.success for r in results]))
         reached = target is not None and success >= target
         self.passed_in_row = self.passed_in_row + 1 if reached else 0
@@ -202,13 +207,22 @@ class Evaluations:
             evaluations.passed_in_row = evaluations.latest["passed_in_row"] = 0
         return evaluations
 
-    def failed(self, error: Exception, then: str) -> None:
-        """Take note of one that an error ended, which is raised where it is one too many in a row.
+    def lost(self, error: Exception) -> None:
+        """Take note of one whose process died; raises the error where none has been made for too long.
 
-        then: what is done about it.
+        While the process is started anew every one that is asked for is lost, within a second or two.
         """
+        self._lost.append(time.monotonic())
+        if len(self._lost) >= FAILURES and self._lost[-1] - self._lost[0] > LOST_S:
+            raise error
+        if len(self._lost) == 1:
+            logger.warning("An evaluation was lost with its process; making it again.")
+
+    def failed(self, error: Exception) -> None:
+        """Take note of one that an error ended, which is raised where it is one too many in a row."""
+        self._lost.clear()
         self.failed_in_row += 1
         if self.failed_in_row >= FAILURES:
             raise error
         last = str(error).strip().rpartition("\n")[2]  # before it is the traceback
-        logger.warning("No evaluation; %s. It ended by %s", then, last)
+        logger.warning("No evaluation; the next one is made when it is due. It ended by %s", last)

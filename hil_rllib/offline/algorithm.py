@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ class OfflineRun(UnderTune, MARWIL):
         try:
             results = ray.get(self.evaluator.run.remote(self._policy.acting_state()))
         except (RayTaskError, RayActorError) as error:  # the env raised, or its process is gone
-            self.evaluations.failed(error, "the next one is made when it is due")
+            self.evaluations.failed(error)
             return
         self.evaluations.add(results, self.updates, self.hil.stop.success)
 
@@ -149,7 +150,7 @@ class OfflineRun(UnderTune, MARWIL):
             "env_steps": 0,
             "updates": self.updates,
             "sampler": self.offline_data.rng.bit_generator.state,
-            "evaluations": vars(self.evaluations),
+            "evaluations": asdict(self.evaluations),
             "skips": self.skips.get_state(),
         }
 

@@ -201,10 +201,10 @@ class HILSAC(UnderTune, SAC):
             try:
                 results = ray.get(done[0])
             except RayActorError as error:
-                self.evaluations.failed(error, "it is made again")
+                self.evaluations.lost(error)
                 now = True
             except RayTaskError as error:  # the env raised
-                self.evaluations.failed(error, "the next one is made when it is due")
+                self.evaluations.failed(error)
             else:
                 # What it starts from, before the first step, is reported but does not end a run.
                 target = self.hil.stop.success if self._evaluated_at else None

@@ -15,6 +15,7 @@ import pickle
 import shutil
 import zlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,7 @@ def save_run(algorithm: HILSAC, checkpoint: Path) -> None:
         "kept": [*algorithm.cursors, algorithm.cursor],  # once it is stored
         "sampler": algorithm.mix.rng.bit_generator.state,
         "statistics": algorithm.stats.get_state(),
-        "evaluations": vars(algorithm.evaluations),
+        "evaluations": asdict(algorithm.evaluations),
         "env_steps": algorithm.env_steps,
         "recorded": recorded,
         "skips": algorithm.skips.get_state(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -52,7 +52,7 @@ def rest(algorithm):
         "counters": (algorithm.env_steps, algorithm.updates),
         "sampler": algorithm.mix.rng.bit_generator.state,
         "statistics": statistics,
-        "evaluations": vars(algorithm.evaluations),
+        "evaluations": asdict(algorithm.evaluations),
         "skips": algorithm.skips.get_state(),
         "torch": torch.get_rng_state().tolist(),
     }

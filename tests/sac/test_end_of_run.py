@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from ray.exceptions import RayActorError
 
-from hil_rllib.collect.statistics import FAILURES, Evaluations
+from hil_rllib.collect.statistics import LOST_S, Evaluations
 from hil_rllib.data.replay import Fragment
 from hil_rllib.sac import algorithm as algorithm_module
 from hil_rllib.sac.algorithm import HILSAC
@@ -59,10 +59,13 @@ def test_the_robot_stops_what_it_did_is_stored_and_the_last_evaluation_is_there(
 
 
 def test_an_evaluator_that_always_dies_ends_the_run(monkeypatch):
-    made = []
+    made, now = [], [0.0]
 
     def gone(ref):
+        now[0] += LOST_S / 5
         raise RayActorError
+
+    monkeypatch.setattr("hil_rllib.collect.statistics.time", SimpleNamespace(monotonic=lambda: now[0]))
 
     monkeypatch.setattr(
         algorithm_module, "ray", SimpleNamespace(wait=lambda refs, timeout: (refs, []), get=gone)
@@ -80,4 +83,4 @@ def test_an_evaluator_that_always_dies_ends_the_run(monkeypatch):
     )
     with pytest.raises(RayActorError):
         HILSAC._evaluate_when_due(run)
-    assert len(made) == FAILURES
+    assert len(made) == 7  # two minutes after the first
