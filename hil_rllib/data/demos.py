@@ -40,11 +40,15 @@ class DemoSet:
     def transitions(self) -> int:
         return sum(map(len, self.demos))
 
+    @property
+    def by_hand(self) -> int:
+        """How many of them are a person's."""
+        return sum(int((demo.interventions > 0).sum()) for demo in self.demos)
+
     def __str__(self) -> str:
         kind = "scripted" if self.scripted else "recorded"
         left_out = f", {len(self.excluded)} episodes left out" if self.excluded else ""
-        by_hand = sum(int((demo.interventions > 0).sum()) for demo in self.demos)
-        by_whom = "" if by_hand == self.transitions else f", {by_hand} of them by a person"
+        by_whom = "" if self.by_hand == self.transitions else f", {self.by_hand} of them by a person"
         counts = f"{len(self.demos)} {kind} demonstrations, {self.transitions} transitions{by_whom}"
         return f"{counts}{left_out} ({self.source})"
 
@@ -163,7 +167,7 @@ def load_demos(
     log.info("Demonstrations: %s.", result)
     if not any(demo.rewards.any() for demo in demos):
         log.warning("No demonstration is rewarded: none shows what success is.")
-    if not any(demo.interventions.any() for demo in demos):
+    if not result.by_hand:
         log.warning(
             "No step of the demonstrations is a person's: SAC learns values from them, and clones none."
         )

@@ -32,6 +32,7 @@ class OfflineConfig(MARWILConfig):
     restore_from: str | None
     resume = False  # without one: continue from what the run stored before its first checkpoint
     rows_to_come = 0  # of the ring, beside the demonstrations'
+    clones = True  # of demonstrations that a policy took part in, the person's steps only
 
     @classmethod
     def from_config(cls, hil: Config) -> Self:
@@ -113,6 +114,7 @@ class HILIQLConfig(OfflineConfig, IQLConfig):
 
     module_class = IQLModule
     own_learner = IQLLearner
+    clones = False  # what turned out badly is told by its value
 
     def __init__(self, algo_class: type | None = None) -> None:
         from hil_rllib.offline.algorithm import HILIQL

@@ -12,7 +12,8 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
-from hil_rllib.contract import MOTION_DIM
+from hil_rllib.contract import IS_INTERVENTION, MOTION_DIM
+from hil_rllib.data.lerobot_format import DatasetError
 from hil_rllib.data.offline_input import LeRobotOfflineData
 from hil_rllib.data.replay import Fragment, Nested, Ring
 from hil_rllib.models.augment import random_shift
@@ -34,7 +35,16 @@ class DemoBatches(LeRobotOfflineData):
         super().__init__(config)
         self.hil = config.hil
         self.rng = np.random.default_rng(config.hil.run.seed)
-        rows = sum(len(episode) + 1 for episode in self._held())
+        demonstrations = self._held()
+        rows = sum(len(episode) + 1 for episode in demonstrations)
+        if config.clones and not any(
+            np.any(episode.get_extra_model_outputs(IS_INTERVENTION)) for episode in demonstrations
+        ):
+            raise DatasetError(
+                self.demos.source,
+                "no step of it is a person's, so there is nothing to clone.",
+                "Name demonstrations that a person gave, or learn from these by run.algorithm=sac or iql.",
+            )
         self.ring = Ring(rows + config.rows_to_come, config.observation_space)
 
     @property
@@ -49,8 +59,9 @@ class DemoBatches(LeRobotOfflineData):
         self.indexed()
 
     def fragments(self) -> Iterator[Fragment]:
-        """The demonstrations, once, as the ring holds them."""
-        return demo_fragments(self, self.hil)
+        """What is learned of the demonstrations, once, as the ring holds it."""
+        for demonstration in demo_fragments(self, self.hil):
+            yield from demonstration.interventions() if self.config.clones else [demonstration]
 
     def indexed(self) -> None:
         """Settle what of the ring is drawn, whenever something was added."""

@@ -20,6 +20,7 @@ from hil_rllib.sac.module import ACTING, HybridPolicy, TrunkAndHead
 # Gripper logits are its Q-values over this: a choice that is twice as probable lies 0.035 above the next. So
 # values keep the scale of SAC's, whose margin is 0.1, and SAC can go on from them.
 GRIPPER_TEMPERATURE = 0.05  # ours
+CRITICS = ("qf", "qf_encoder", "qf_twin", "qf_twin_encoder")  # of IQL, those with a target
 
 
 class BCModule(HybridPolicy):
@@ -70,7 +71,7 @@ class IQLModule(BCModule, TargetNetworkAPI, QNetAPI, ValueFunctionAPI):
     with an observation head of its own. To Q the gripper is an action entry like the others; only the data's
     actions are ever rated."""
 
-    averaged = (*ACTING, "qf", "qf_encoder", "qf_twin", "qf_twin_encoder")  # by RLlib, at `iql.tau`
+    averaged = (*ACTING, *CRITICS)
 
     def setup(self) -> None:
         super().setup()
@@ -119,6 +120,9 @@ class IQLModule(BCModule, TargetNetworkAPI, QNetAPI, ValueFunctionAPI):
         twin = self.target_qf_twin(self.target_qf_twin_encoder(obs), actions)
         return torch.minimum(self.target_qf(self.target_qf_encoder(obs), actions), twin)
 
+    def get_target_network_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Those that RLlib averages, at `iql.tau`; what acts is averaged with every algorithm alike."""
+        return [(getattr(self, name), getattr(self, f"target_{name}")) for name in CRITICS]
+
     def get_non_inference_attributes(self) -> list[str]:
-        online = [name for name in self.averaged if name not in ACTING]
-        return [*super().get_non_inference_attributes(), *online, "vf", "vf_encoder"]
+        return [*super().get_non_inference_attributes(), *CRITICS, "vf", "vf_encoder"]

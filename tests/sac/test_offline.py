@@ -15,6 +15,10 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from sac_parts import ACTIONS, MODEL, SPACES, changed, make_batch, make_module, parameters
 
 from hil_rllib.config import ConfigError
+from hil_rllib.contract import IS_INTERVENTION
+from hil_rllib.data.demos import load_demos
+from hil_rllib.data.lerobot_format import DatasetError
+from hil_rllib.offline.act_module import PADDED
 from hil_rllib.offline.config import HILACTConfig, HILBCConfig, HILIQLConfig
 from hil_rllib.offline.data import idle
 from hil_rllib.offline.distribution import MIN_STD, HybridDistribution
@@ -91,6 +95,54 @@ def test_iql_rates_the_datas_actions_by_networks_of_their_own(kind):
     out["qf_preds"].sum().backward()
     with_gradient = {name.split(".")[0] for name, p in module.named_parameters() if p.grad is not None}
     assert with_gradient == {"qf", "qf_encoder"}
+
+
+def test_rllib_averages_iqls_critics_alone():
+    """What acts is averaged by the run, with every algorithm alike: twice would halve the span."""
+    module = offline_module("state", IQLModule)
+    module.make_target_networks()
+    nets = [net for net, _ in module.get_target_network_pairs()]
+    assert nets == [module.qf, module.qf_encoder, module.qf_twin, module.qf_twin_encoder]
+    assert hasattr(module, "target_actor")
+
+
+# -- what is learned -------------------------------------------------------------------------------
+
+
+def mostly_the_policys(keep):
+    """`load_demos` of demonstrations whose last `keep` steps alone are a person's."""
+
+    def load(*args, **kwargs):
+        demos = load_demos(*args, **kwargs)
+        for demo in demos.demos:
+            demo.interventions = np.float32(np.arange(len(demo), 0, -1) <= keep)
+        return demos
+
+    return load
+
+
+@pytest.mark.parametrize(
+    ("kind", "by_hand_only"), [(HILBCConfig, True), (HILACTConfig, True), (HILIQLConfig, False)]
+)
+def test_cloning_learns_the_persons_steps_only(configure, monkeypatch, kind, by_hand_only):
+    monkeypatch.setattr("hil_rllib.data.offline_input.load_demos", mostly_the_policys(keep=3))
+    rllib = kind.from_config(configure(*BC, *ACT_SIZES, "offline.leave_out_idle=false"))
+    data = rllib.data_class(rllib)
+    episodes = data._held()
+    expected = 3 * len(episodes) if by_hand_only else sum(map(len, episodes))
+    data.fill()
+    assert data.size == expected
+    by_hand = data.ring.steps[IS_INTERVENTION][data.ring.is_start(np.arange(data.ring.capacity))]
+    assert by_hand.sum() == 3 * len(episodes)
+    if kind is HILACTConfig:  # of a chunk, too, only what the person did
+        assert (~data.sample(100)[DEFAULT_MODULE_ID][PADDED]).sum(1).max() == 3
+
+
+def test_demonstrations_without_a_person_cannot_be_cloned(configure, monkeypatch):
+    monkeypatch.setattr("hil_rllib.data.offline_input.load_demos", mostly_the_policys(keep=0))
+    rllib = HILBCConfig.from_config(configure(*BC))
+    with pytest.raises(DatasetError, match="no step of it is a person's, so there is nothing to clone"):
+        rllib.data_class(rllib)
 
 
 # -- runs ------------------------------------------------------------------------------------------
