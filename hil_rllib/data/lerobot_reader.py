@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from hil_rllib.data import hub, video
@@ -76,7 +75,7 @@ class LeRobotDataset:
         self.info = DatasetInfo.load(root, names)
         self.episodes = load_episodes(root, self.info)
         self.tasks = load_tasks(root, self.info)
-        self._table: tuple[Path, pa.Table] | None = None  # v3.0 keeps many episodes in a file
+        self._table: tuple[Path, pa.Table, dict[int, NDArray[np.int64]]] | None = None  # the file last read
         self._resizing_said = False
 
     def __len__(self) -> int:
@@ -158,14 +157,13 @@ class LeRobotDataset:
 
     def _slice(self, meta: EpisodeMeta) -> tuple[pa.Table, int]:
         """The episode's rows without images, and the first one's number in the file."""
-        table, first = self._file(meta.data_path), 0
+        table, rows = self._file(meta.data_path)
+        first = 0
         if self.info.version == V30:
-            names = table.column_names
-            if "episode_index" not in names or not pa.types.is_integer(table["episode_index"].type):
-                raise DatasetError(meta.data_path, "has no column of episode_index.", DOWNLOAD_AGAIN)
-            where = np.flatnonzero(pc.equal(table["episode_index"], meta.index).to_numpy())
-            table = table.take(where)
+            where = rows.get(meta.index, np.empty(0, np.int64))
             first = int(where[0]) if where.size else 0
+            together = where.size and int(where[-1]) - first == where.size - 1
+            table = table.slice(first, where.size) if together else table.take(where)
         if table.num_rows != meta.length:
             raise DatasetError(
                 meta.data_path,
@@ -174,7 +172,8 @@ class LeRobotDataset:
             )
         return table, first
 
-    def _file(self, path: Path) -> pa.Table:
+    def _file(self, path: Path) -> tuple[pa.Table, dict[int, NDArray[np.int64]]]:
+        """The file's table without images, and of v3.0 the rows of each episode in it."""
         if self._table is None or self._table[0] != path:
             images = {f.source for f in self.info.features.values() if f.dtype == "image"}
             table = read_parquet(path, skip=images)
@@ -182,8 +181,9 @@ class LeRobotDataset:
                 if not feature.is_image and feature.source not in table.column_names:
                     problem = f"lacks the column {feature.source!r} that meta/info.json lists."
                     raise DatasetError(path, problem, DOWNLOAD_AGAIN)
-            self._table = (path, table)
-        return self._table[1]
+            rows = _rows_of_episodes(table, path) if self.info.version == V30 else {}
+            self._table = (path, table, rows)
+        return self._table[1:]
 
     def _check_times(self, episode: Episode) -> None:
         """Timestamps are frame_index / fps; anything else is another rate, or missing rows."""
@@ -270,6 +270,16 @@ def open_dataset(
         DatasetError: it exists but cannot be used; the message names the file and the remedy.
     """
     return LeRobotDataset(hub.locate(str(source), cache_dir, hub_timeout_s, revision), features)
+
+
+def _rows_of_episodes(table: pa.Table, path: Path) -> dict[int, NDArray[np.int64]]:
+    """Episode index → its rows (N,) in a file of v3.0, which keeps many."""
+    if "episode_index" not in table.column_names or not pa.types.is_integer(table["episode_index"].type):
+        raise DatasetError(path, "has no column of episode_index.", DOWNLOAD_AGAIN)
+    of_row = table["episode_index"].to_numpy()
+    order = np.argsort(of_row, kind="stable")
+    episodes, firsts = np.unique(of_row[order], return_index=True)
+    return dict(zip(episodes.tolist(), np.split(order, firsts[1:]), strict=False))
 
 
 def _finish(episode: Episode, jobs: dict[str, Future[Frames]]) -> Episode:
