@@ -36,10 +36,15 @@ def locate(
 
     Raises:
         HubUnreachable: no answer within timeout_s and nothing in the cache.
-        DatasetError: neither a folder nor the name of a dataset on the hub.
+        DatasetError: neither a folder nor the name of a dataset on the hub, or a revision of a folder.
     """
     folder = Path(source).expanduser()
     if folder.exists():
+        if revision is not None:
+            problem = f"is a folder on this machine: it has no revision {revision!r}."
+            raise DatasetError(
+                folder, problem, "Leave it out (demos.revision=null), or name a dataset on the hub."
+            )
         return folder
     if not HUB_ID.fullmatch(source):
         raise DatasetError(

@@ -64,7 +64,7 @@ class LabelledFrames(OfflineData):
         self.rng = np.random.default_rng(hil.run.seed)
         encoder = CachedEncoder(FrameEncoder(hil.encoder.weights, hil.run.seed), cache_dir() / "features")
         of_demos = config.input_read_method_kwargs
-        of_others = of_demos | {"episodes": None, "features": None}
+        of_others = of_demos | {"episodes": None, "features": None, "revision": None}
         episodes = [
             episode
             for source in config.input_

@@ -91,6 +91,12 @@ def test_unreachable_hub_gives_the_cached_copy_and_says_so(
     assert "using the cached copy" in caplog.text
 
 
+def test_a_folder_has_no_revisions(tmp_path: Path) -> None:
+    samples.write_v21(tmp_path / "set")
+    with pytest.raises(DatasetError, match=r"no revision 'v2'.*demos\.revision=null"):
+        open_dataset(str(tmp_path / "set"), revision="v2")
+
+
 @pytest.mark.parametrize("revision", [None, "main", "v2.1", "a" * 40])
 def test_what_was_downloaded_once_is_there_without_the_hub(
     revision: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
