@@ -248,7 +248,7 @@ class HILSAC(UnderTune, SAC):
         self._blocks_per_push = max(1, hil.sac.weight_push_every // self._block)
 
         self.refits = Refits(self.config) if self.config.refitter else None
-        self.writers: dict[str, Any] = {}  # handles by their datasets' names; an actor lives as long as its
+        self.writers: dict[str, Any] = {}  # by their datasets' names; an actor lives while its handle is held
         # Fragments that may be under way on the runners before the learner counts as behind.
         runners = hil.operator.count + hil.runners.autonomous
         self._slack = 2 * hil.runners.fragment * runners * hil.sac.utd_ratio
