@@ -15,6 +15,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from hil_rllib.contract import CAMERAS
 from hil_rllib.models.encoder import load_encoder
 from hil_rllib.models.heads import FEATURE_SHAPE
+from hil_rllib.models.packed import pack_convolutions
 
 REMEMBERED = 16  # single observations; a runner's envs are all stepped before any is encoded for the policy
 BATCH = 64  # frames encoded at once: bounds the memory of a long episode
@@ -36,7 +37,7 @@ class FrameEncoder:
     """
 
     def __init__(self, weights: str, seed: int) -> None:
-        self.net = load_encoder(weights, seed=seed).eval().requires_grad_(False)
+        self.net = pack_convolutions(load_encoder(weights, seed=seed).requires_grad_(False))
         self._seen: OrderedDict[bytes, np.ndarray] = OrderedDict()
 
     @torch.inference_mode()
