@@ -46,6 +46,7 @@ def quiet() -> None:
         logging.getLogger(name).addFilter(_full_disk_in_a_line)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=UserWarning, module="gymnasium")
+    warnings.filterwarnings("ignore", message="Consider boosting PBT")  # a copy has a process of its own
 
 
 def quiet_worker() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import shlex
 import sys
 from collections.abc import Sequence
@@ -37,6 +38,7 @@ from hil_rllib.sac.config import demo_options
 from hil_rllib.sweeping.begun import search_differences, store_search
 from hil_rllib.sweeping.outcome import Reporter, Row, rows, write_outcome
 from hil_rllib.sweeping.plan import Plan, load_plan
+from hil_rllib.sweeping.population import kept_checkpoints
 from hil_rllib.sweeping.search import scheduler, searcher, space
 from hil_rllib.sweeping.trial import Trial, dirname, without_demos
 from hil_rllib.train import INPUT_ERRORS, check_ingredients, config_differences
@@ -158,6 +160,7 @@ def run(plan: Plan, folder: Path, *, resume: bool) -> list[Row]:
     """All trials, under Ray Tune."""
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # our lines, not Tune's table
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = CHECKED_EVERY_S
+    random.seed(plan.sweep.seed)  # pbt draws from it
     mend_driver()
     return_memory_regularly()
     common: dict[str, Any] = {"logging_level": "ERROR", "runtime_env": HOOK}
@@ -198,7 +201,7 @@ def run(plan: Plan, folder: Path, *, resume: bool) -> list[Row]:
                     verbose=0,
                     callbacks=[reporter],
                     checkpoint_config=tune.CheckpointConfig(
-                        num_to_keep=1,
+                        num_to_keep=kept_checkpoints(plan.first) if plan.sweep.scheduler == "pbt" else 1,
                         checkpoint_at_end=True,
                         checkpoint_frequency=0,
                     ),

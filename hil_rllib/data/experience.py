@@ -65,6 +65,30 @@ class _Track:
         return last == stop
 
 
+def claimed(folder: Path, wait_s: float = OWNER_WAIT_S) -> BinaryIO:
+    """The word that this process alone writes in a folder of journals, until it is closed.
+
+    Raises OSError naming the process that does not end.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / "owner").open("a+b")
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError as error:
+            if time.monotonic() >= deadline:
+                lock.seek(0)
+                owner = lock.read().decode() or "another process"
+                raise OSError(f"{folder} is being written by {owner}. Stop that run first.") from error
+            time.sleep(0.1)
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()} on {os.uname().nodename}".encode())
+    lock.flush()
+    return lock
+
+
 class Experience:
     """The online and the demo ring, kept on disk.
 
@@ -193,27 +217,8 @@ class Experience:
 
     def claim(self, wait_s: float = OWNER_WAIT_S) -> None:
         """Become the only process that writes here. Raises OSError naming the one that does not end."""
-        if self._owned is not None:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = (self.folder / "owner").open("a+b")
-        deadline = time.monotonic() + wait_s
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if time.monotonic() >= deadline:
-                    lock.seek(0)
-                    owner = lock.read().decode() or "another process"
-                    raise OSError(
-                        f"{self.folder} is being written by {owner}. Stop that run first."
-                    ) from error
-                time.sleep(0.1)
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {os.uname().nodename}".encode())
-        lock.flush()
-        self._owned = lock
+        if self._owned is None:
+            self._owned = claimed(self.folder, wait_s)
 
     def is_empty(self) -> bool:
         return not any(track.journal.segments() for track in self._tracks.values())

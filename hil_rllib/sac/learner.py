@@ -101,6 +101,13 @@ class HILSACLearner(TorchLearner):
         self.metrics.log_value((DEFAULT_MODULE_ID, MODULE_TRAIN_BATCH_SIZE_MEAN), cfg.batch_size)
         return self.metrics.reduce()
 
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Learning rates stay the configuration's: a sweep's trial may go on with others."""
+        super().set_state(state)
+        for name, optimizer in self._optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = getattr(self._hil.sac, f"{name}_lr")
+
     def acting_state(self) -> dict[str, Any]:
         """What runners and evaluations act with."""
         return self._policy.acting_state()

@@ -17,7 +17,7 @@ from hil_rllib.results.curves import NoCurvesError, read_run
 from hil_rllib.results.groups import draw as draw_curves
 from hil_rllib.results.groups import group
 from hil_rllib.results.scores import wilson
-from hil_rllib.sweeping.plan import Plan
+from hil_rllib.sweeping.plan import Plan, show
 from hil_rllib.sweeping.search import mode
 
 
@@ -99,7 +99,7 @@ def write_outcome(found: Sequence[Row], plan: Plan, folder: Path) -> str:
             draw_curves(group([read_run(r.folder) for r in whole]), folder / "curves.png")
         except NoCurvesError as error:
             return f"{table(found, keys)}\n\nNo learning curves: {error}"
-    return f"{table(found, keys)}\n\n{advice(whole, folder)}"
+    return f"{table(found, keys)}\n\n{advice(whole, plan, folder)}"
 
 
 def table(found: Sequence[Row], keys: Sequence[str]) -> str:
@@ -124,12 +124,15 @@ def table(found: Sequence[Row], keys: Sequence[str]) -> str:
     )
 
 
-def advice(whole: Sequence[Row], folder: Path) -> str:
+def advice(whole: Sequence[Row], plan: Plan, folder: Path) -> str:
     if not whole:
         return "No trial came to its end."
     best = whole[0].folder
+    there = f"Table, objective over each key and learning curves are in {folder}."
+    if plan.sweep.scheduler == "pbt":  # values changed on the way: no one configuration makes it again
+        return f"{there} Measure the best with\npython -m hil_rllib.evaluate {best}"
     return (
-        f"Table, objective over each key and learning curves are in {folder}. Train the best again with\n"
+        f"{there} Train the best again with\n"
         f"python -m hil_rllib.train {best / 'config.yaml'} run.dir=runs/best"
     )
 
@@ -160,7 +163,3 @@ def result(r: Row) -> str:
         else f"90 % after {r.human_seconds_to_90:.1f} s of a person"
     )
     return f"success {r.success:.0%}, {human}, {r.env_steps} steps, {r.seconds:.0f} s"
-
-
-def show(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

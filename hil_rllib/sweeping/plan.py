@@ -18,11 +18,16 @@ SECTIONS = ("sweep", "config", "space")
 CONTINUOUS = ("uniform", "loguniform")
 SEATED = ("none", "scripted")  # devices that many trials can have at once
 
-NO_PBT = (
-    "population based training copies a good trial's weights into a bad one half-way, but here a "
-    "trial also learns from what it lived through, which lies in its own folder; and what came out of such a "
-    "mixture no configuration could make again. Choose asha, or none."
-)
+# Keys of which a run under way can take another value, as pbt gives it: networks, rings and counts still fit.
+# Not utd_ratio: its budget counts from the first step.
+MUTABLE = frozenset(
+    f"sac.{key}"
+    for key in (
+        "batch_size", "demo_fraction", "gamma", "tau", "actor_lr", "critic_lr", "temperature_lr",
+        "target_entropy", "critic_subsample", "weight_push_every", "grad_clip", "entropy_backup",
+        "gripper_margin", "gripper_margin_weight", "bc_weight", "q_normalised_actor", "anchor_decay_steps",
+    )
+)  # fmt: skip
 
 Positive = Annotated[int, Range(low=1)]
 
@@ -34,7 +39,7 @@ class SweepSection:
     samples: Positive = 1  # draws of the keys that are not a grid; each grid point gets as many
     objective: Literal["success", "human_seconds_to_90"] = "success"
     search: Literal["random", "optuna"] = "random"
-    scheduler: Literal["none", "asha"] = "none"
+    scheduler: Literal["none", "asha", "pbt"] = "none"
     parallel: Positive | None = None  # trials at a time; null: as many as the cluster holds
     cpus: Positive = 1  # of a trial; with runners.autonomous at least 1 more than those
     gpus: Annotated[float, Range(low=0, high=8)] = 0.0  # of a trial; 0.25 puts four on one GPU
@@ -124,8 +129,6 @@ def load_plan(path: Path, overrides: Sequence[str] = ()) -> Plan:
         if name not in SECTIONS:
             raise ConfigError(f"{path}: Unknown section '{name}'.{nearest(name, list(SECTIONS))}")
     section = values.get("sweep", {})
-    if isinstance(section, dict) and section.get("scheduler") == "pbt":
-        raise ConfigError(f"{path}: sweep.scheduler pbt: {NO_PBT}")
     leaves = strict_yaml.flatten(SweepSection, section, f"{path}: sweep")
     common: list[str] = []
     for override in overrides:
@@ -210,6 +213,40 @@ def check(plan: Plan, origin: str) -> None:
             f"{origin}: sweep.samples {plan.sweep.samples} would make each point of the grid so many times "
             "alike. Vary run.seed instead."
         )
+    if plan.sweep.scheduler == "pbt":
+        check_population(plan, configs, drawn, origin)
+
+
+def check_population(plan: Plan, configs: Sequence[Config], drawn: Sequence[str], origin: str) -> None:
+    """Raises ConfigError where trials cannot go on as copies of each other."""
+    where = f"{origin}: sweep.scheduler pbt"
+    if plan.sweep.search != "random":
+        raise ConfigError(f"{where} chooses values itself, so sweep.search must be random.")
+    if plan.sweep.parallel is not None:
+        raise ConfigError(
+            f"{where} compares all {plan.trials} trials, which take turns where the machine holds fewer. "
+            "Leave sweep.parallel out."
+        )
+    if plan.trials < 2:
+        raise ConfigError(f"{where} compares trials, and there is one. Set sweep.samples, 4 or more.")
+    if not drawn:
+        raise ConfigError(
+            f"{where} changes values on the way, and a grid's stay. Make one a choice or a range."
+        )
+    for key in drawn:
+        if key not in MUTABLE:
+            raise ConfigError(
+                f"{where} changes values on the way, and {key} cannot: make it a grid. "
+                f"Those that can: {', '.join(sorted(MUTABLE))}."
+            )
+    for config in configs:
+        if config.run.algorithm != "sac":
+            raise ConfigError(f"{where} is for run.algorithm sac, got {config.run.algorithm}.")
+        if config.record.operator or config.record.autonomous:
+            raise ConfigError(
+                f"{where}: a trial that goes on as a copy would have recorded what it did not learn from. "
+                "Leave record.operator and record.autonomous false."
+            )
 
 
 def check_shared(config: Config, plan: Plan, origin: str) -> None:
@@ -252,3 +289,8 @@ def as_override(key: str, value: Any) -> str:
     plain = list(value) if isinstance(value, tuple) else value
     text = strict_yaml.dump({"value": plain}).partition(":")[2].strip()
     return f"{key}={'[' + ', '.join(map(str, plain)) + ']' if isinstance(plain, list) else text}"
+
+
+def show(value: Any) -> str:
+    """Of a key, in tables."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -11,6 +11,7 @@ from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter, Searcher
 
 from hil_rllib.sweeping.objective import Objective
 from hil_rllib.sweeping.plan import Draw, Plan
+from hil_rllib.sweeping.population import population
 
 SPACES: dict[str, Callable[..., Any]] = {
     "uniform": tune.uniform,
@@ -49,9 +50,11 @@ def searcher(plan: Plan) -> Searcher | BasicVariantGenerator:
 
 
 def scheduler(plan: Plan) -> TrialScheduler:
-    """What may stop a trial before its own end."""
+    """What may stop a trial before its own end, or have it go on as another one."""
     if plan.sweep.scheduler == "none":
         return FIFOScheduler()
+    if plan.sweep.scheduler == "pbt":
+        return population(plan, space(plan), mode(plan))
     config = plan.first
     _, most = config.schedule
     return ASHAScheduler(

@@ -129,6 +129,17 @@ def test_everything_comes_back(saved):
     assert any(saved.before.learned[name].any() for name in adam if "exp_avg" in name)
 
 
+def test_learning_rates_are_the_configurations_whatever_they_were(saved):
+    learner = saved.restored.learner_group._learner
+    state = learner.get_state()
+    for optimizer in state["optimizer"].values():
+        optimizer["state"]["param_groups"][0]["lr"] = 123.0
+    learner.set_state(state)
+    rates = [optimizer.param_groups[0]["lr"] for optimizer in learner._optimizers.values()]
+    assert rates == [3e-4] * 3
+    assert_same(saved.before, snapshot(saved.restored))
+
+
 def test_n_steps_and_m_steps_are_n_steps_a_restart_and_m_steps(saved):
     """Episodes under way, the synthetic human's mind, exploration: bit by bit as without the restart."""
     restore_random(Path(saved.path))  # both learn in this process, so they share torch's random state

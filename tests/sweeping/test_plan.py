@@ -87,7 +87,36 @@ def test_draws_are_tunes(plan) -> None:
         ("sweep: {bse: BASE}\nspace: {sac.tau: {grid: [0.1]}}", "Did you mean 'base'"),
         ("sweap: {base: BASE}\nspace: {sac.tau: {grid: [0.1]}}", "Did you mean sweep"),
         ("space: {sac.tau: {grid: [0.1]}}", "sweep.base must name"),
-        ("sweep: {base: BASE, scheduler: pbt}\nspace: {sac.tau: {grid: [0.1]}}", "population"),
+        (
+            "sweep: {base: BASE, scheduler: pbt}\nspace: {sac.tau: {grid: [0.1, 1]}}",
+            "and a grid's stay. Make",
+        ),
+        ("sweep: {base: BASE, scheduler: pbt}\nspace: {sac.tau: {choice: [0.1]}}", "and there is one"),
+        (
+            "sweep: {base: BASE, scheduler: pbt, samples: 4}\nspace: {sac.utd_ratio: {choice: [1, 2]}}",
+            "sac.utd_ratio cannot: make it a grid. Those that can: sac.actor_lr, ",
+        ),
+        (
+            "sweep: {base: BASE, scheduler: pbt, samples: 4, search: optuna}"
+            "\nspace: {sac.tau: {uniform: [0.1, 1]}}",
+            "so sweep.search must be random",
+        ),
+        (
+            "sweep: {base: BASE, scheduler: pbt, samples: 4, parallel: 2}"
+            "\nspace: {sac.tau: {uniform: [0.1, 1]}}",
+            "compares all 4 trials, which take turns",
+        ),
+        (
+            "sweep: {base: BASE, scheduler: pbt, samples: 4}\nconfig: {run: {algorithm: bc}}"
+            "\nspace: {sac.tau: {uniform: [0.1, 1]}}",
+            "for run.algorithm sac, got bc",
+        ),
+        (
+            "sweep: {base: BASE, scheduler: pbt, samples: 4}"
+            "\nconfig: {operator: {device: scripted}, record: {operator: true}}"
+            "\nspace: {sac.tau: {uniform: [0.1, 1]}}",
+            "would have recorded what it did not learn from",
+        ),
         ("sweep: {base: BASE, scheduler: ahsa}\nspace: {sac.tau: {grid: [0.1]}}", "Did you mean 'asha'"),
         ("sweep: {base: BASE, search: optuna}\nspace: {sac.tau: {grid: [0.1]}}", "a grid has no choice"),
         ("sweep: {base: BASE, samples: 2}\nspace: {sac.tau: {grid: [0.1]}}", "so many times alike"),

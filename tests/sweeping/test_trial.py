@@ -55,6 +55,7 @@ def set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         with monkeypatch.context() as tune:
             tune.chdir(elsewhere)  # Tune does
             made.setup({"plan": plan, "folder": str(tmp_path / "sweep"), "library": "library", **values})
+            assert made.algorithm == "algorithm"
         return made, built[0]
 
     return set_up

@@ -1,0 +1,204 @@
+"""Trials that go on as copies of others: the copy is whole, and what changes stays within its range."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from ray.rllib.core.columns import Columns
+from ray.tune.schedulers.pbt import _explore
+
+from hil_rllib.config import load_config
+from hil_rllib.contract import DISCRETE_PENALTY, IS_INTERVENTION
+from hil_rllib.data.experience import Experience
+from hil_rllib.data.replay import Fragment, Ring
+from hil_rllib.sac.checkpoint import newest_checkpoint, read_state, write_state
+from hil_rllib.sweeping.plan import load_plan
+from hil_rllib.sweeping.population import COPY, STAGED, finish_take_over, kept_checkpoints, take_over
+from hil_rllib.sweeping.search import scheduler, space
+from hil_rllib.sweeping.trial import Trial
+
+ROOT = Path(__file__).resolve().parents[2]
+SMOKE = ROOT / "tuned_configs" / "panda_sac_smoke.yaml"
+SPACE = gym.spaces.Dict({"x": gym.spaces.Box(-1e9, 1e9, (1,), np.float32)})
+
+
+def fragment(episode: int, length: int = 4) -> Fragment:
+    """Of an episode whose rewards are its number."""
+    steps = {
+        Columns.ACTIONS: np.zeros((length, 4), np.float32),
+        Columns.REWARDS: np.full(length, episode, np.float32),
+        DISCRETE_PENALTY: np.zeros(length, np.float32),
+        Columns.TERMINATEDS: np.zeros(length, np.bool_),
+        IS_INTERVENTION: np.ones(length, np.float32),  # a person's: in both rings
+    }
+    return Fragment(str(episode), 0, {"x": np.zeros((length + 1, 1), np.float32)}, steps)
+
+
+def opened(folder: Path) -> Experience:
+    return Experience(Ring(1000, SPACE), Ring(1000, SPACE), folder / "replay")
+
+
+def rewards(experience: Experience) -> list[set[float]]:
+    """In the online ring and in that of the demonstrations."""
+    rings = (track.ring for track in experience._tracks.values())
+    return [set(r.steps[Columns.REWARDS][r._starts[np.arange(len(r))]].tolist()) for r in rings]
+
+
+def run(folder: Path, *episodes: int, checkpoint: str) -> Experience:
+    """A trial's folder: episodes lived through, then a checkpoint. What it goes on with is open."""
+    experience = opened(folder)
+    experience.recover(exact=True)
+    experience.begin()
+    for episode in episodes:
+        experience.add(fragment(episode), {})
+    (folder / checkpoint).mkdir()
+    config = load_config(SMOKE, [f"run.dir={folder}"])
+    (folder / "config.yaml").write_text(config.to_yaml())
+    state = {"journals": experience.cursor(), "env_steps": experience.env_steps}
+    write_state(folder / checkpoint, config, state)
+    return experience
+
+
+@pytest.fixture
+def trials(tmp_path: Path) -> SimpleNamespace:
+    """A good trial that has gone on since its checkpoint and still does, and a poor one, further."""
+    good, poor = tmp_path / "good", tmp_path / "poor"
+    going_on = run(good, 1, 2, checkpoint="checkpoint_000003")
+    going_on.add(fragment(3), {})
+    going_on.cursor()  # all of it is on disk
+    run(poor, 7, 8, 9, checkpoint="checkpoint_000001").close()
+    yield SimpleNamespace(good=good, poor=poor, checkpoint=good / "checkpoint_000003")
+    going_on.close()
+
+
+def assert_copied(trials: SimpleNamespace) -> None:
+    found = newest_checkpoint(trials.poor)
+    assert found == trials.poor / COPY  # not its own of before, though that saw more steps
+    assert not (trials.poor / STAGED).exists()
+    for exact in (True, False):  # in lockstep and not
+        experience = opened(trials.poor)
+        assert experience.recover(read_state(found)["journals"], exact=exact)
+        assert rewards(experience) == [{1.0, 2.0}, {1.0, 2.0}]
+        assert experience.env_steps == 8
+        experience.close()
+
+
+def test_a_copy_has_what_the_other_s_checkpoint_saw_and_nothing_of_its_own(trials) -> None:
+    take_over(trials.checkpoint, trials.poor)
+    assert_copied(trials)
+    take_over(trials.checkpoint, trials.poor)  # again, over the copy
+    assert_copied(trials)
+    assert newest_checkpoint(trials.good) == trials.checkpoint
+
+
+@pytest.mark.parametrize("moves", [0, 1, 2])
+def test_a_copy_that_is_killed_is_not_begun_or_can_be_finished(
+    trials, moves: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename, left = Path.rename, [moves]
+
+    def killed(self: Path, target: Path) -> Path:
+        if self.name.startswith(("copied", COPY, "replay")):
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+        return rename(self, target)
+
+    with monkeypatch.context() as context:
+        context.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            take_over(trials.checkpoint, trials.poor)
+    if moves:
+        finish_take_over(trials.poor)
+        assert_copied(trials)
+    else:
+        assert newest_checkpoint(trials.poor) == trials.poor / "checkpoint_000001"
+        take_over(trials.checkpoint, trials.poor)
+        assert_copied(trials)
+
+
+def test_tune_s_own_checkpoint_of_a_trial_changes_nothing(trials) -> None:
+    trial = Trial.__new__(Trial)
+    trial._folder = trials.poor
+    trial.load_checkpoint(str(trials.poor / "checkpoint_000001"))
+    assert newest_checkpoint(trials.poor) == trials.poor / "checkpoint_000001"
+    trial.load_checkpoint(str(trials.checkpoint))
+    assert_copied(trials)
+
+
+@pytest.fixture
+def plan(tmp_path: Path):
+    def plan(text: str):
+        file = tmp_path / "sweep.yaml"
+        file.write_text(f"sweep: {{base: {SMOKE}, scheduler: pbt, samples: 4}}\nspace: {{{text}}}")
+        return load_plan(file)
+
+    return plan
+
+
+def test_what_changes_stays_in_its_range_and_a_grid_stays_as_it_is(plan) -> None:
+    made = plan(
+        "sac.tau: {loguniform: [0.001, 0.01]}, sac.batch_size: {randint: [16, 20]}, "
+        "sac.q_normalised_actor: {choice: [true, false]}, run.seed: {grid: [0, 1]}"
+    )
+    changes = scheduler(made)
+    config = {"sac.tau": 0.009, "sac.batch_size": 19, "sac.q_normalised_actor": True, "run.seed": 1}
+    seen = {key: set() for key in config}
+    for _ in range(300):
+        assert set(space(made)) == set(config)
+        config, _ = _explore(
+            config, changes._hyperparam_mutations, 0.25, (1.2, 0.8), changes._custom_explore_fn
+        )
+        made.config(config)  # or raises
+        for key, value in config.items():
+            seen[key].add(value)
+    assert 0.001 <= min(seen["sac.tau"]) < max(seen["sac.tau"]) <= 0.01
+    assert seen["sac.batch_size"] == {16, 17, 18, 19}
+    assert seen["sac.q_normalised_actor"] == {True, False}
+    assert seen["run.seed"] == {1}
+
+
+def test_a_checkpoint_outlives_the_time_to_the_next_comparison() -> None:
+    config = load_config(
+        SMOKE, ["evaluation.every_steps=500", "checkpoint.every_steps=300", "checkpoint.keep=2"]
+    )
+    assert kept_checkpoints(config) == 2 + 1 + 4  # four more are made in 1,000 steps
+
+
+@pytest.mark.slow
+def test_a_population_trains_and_its_copies_go_on_with_the_other_s_experience(tmp_path: Path) -> None:
+    file, folder = tmp_path / "sweep.yaml", tmp_path / "sweep"
+    file.write_text(f"""
+sweep: {{base: {SMOKE}, dir: {folder}, scheduler: pbt, samples: 4}}
+config:
+  sac: {{batch_size: 32, hidden: [32, 32], bc_start_updates: 0, learning_starts: 20}}
+  env: {{max_episode_steps: 10}}
+  evaluation: {{every_steps: 50, episodes: 2}}
+  checkpoint: {{every_steps: 50}}
+  stop: {{env_steps: 400}}
+space:
+  sac.bc_weight: {{loguniform: [0.1, 10]}}
+  sac.critic_lr: {{choice: [0.0001, 0.0003, 0.001]}}
+""")
+    done = subprocess.run(
+        [sys.executable, "-m", "hil_rllib.sweep", str(file)], cwd=ROOT, capture_output=True, text=True,
+        env=os.environ | {"RAY_worker_niceness": "0"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert " goes on as a copy of trial_0000" in done.stdout
+    assert "python -m hil_rllib.evaluate" in done.stdout
+    assert len(list(folder.glob("trial_*"))) == 4
+    for trial in folder.glob("trial_*"):
+        newest = read_state(newest_checkpoint(trial))
+        assert newest["env_steps"] == 400
+        experience = opened(trial)
+        assert newest["config"]["sac"]["critic_lr"] in (0.0001, 0.0003, 0.001)
+        assert newest["journals"]["online"]["records"] > 0
+        experience.close()
