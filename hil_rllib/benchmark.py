@@ -22,9 +22,9 @@ from hil_rllib.data.demos import load_demos
 from hil_rllib.data.hub import HubUnreachable, locate
 from hil_rllib.data.lerobot_format import DatasetError
 from hil_rllib.results.outcomes import read_report
-from hil_rllib.results.protocol import ARMS, REAL_DEMOS, SETTINGS, Job, jobs
-from hil_rllib.results.report import NothingFinishedError, write_report
-from hil_rllib.results.runner import Plan, make_runs
+from hil_rllib.results.protocol import ARMS, MOST_SEEDS, MOST_STEPS, REAL_DEMOS, SETTINGS, Job, jobs
+from hil_rllib.results.report import NothingFinishedError, check_report, write_report
+from hil_rllib.results.runner import Plan, is_enough, is_finished, make_runs
 from hil_rllib.sac.config import demo_options
 
 
@@ -40,14 +40,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no run goes on without us
     try:
         others = [outcome for folder in args.add for outcome in read_report(folder)]
+        place: Path = args.report or out / "report"
+        check_report(place, out, others)
+        place.mkdir(parents=True, exist_ok=True)
         if not args.collect:
             plan = Plan(out, args.demos, args.steps, args.jobs)
-            there = {outcome.result.job.name for outcome in others}
+            there = {
+                r.job.name for r in (o.result for o in others) if is_enough(r.env_steps, r.steps, args.steps)
+            }
             missing = [job for job in chosen if job.name not in there]
+            check_real_demos([j for j in missing if not is_finished(out / j.name, args.steps)], args.demos)
             failed = make_runs(missing, plan, lambda job: demo_seconds(job, args.demos), say)
         for job in failed:
             print(f"failed: {job.name}, see {out / job.name}.log", file=sys.stderr)
-        print(write_report(out, args.report or out / "report", others))
+        print(write_report(out, place, others))
     except NothingFinishedError as error:
         report(error)
         return 1 if failed else 2
@@ -65,8 +71,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("out", type=Path, help="folder of the runs")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, metavar="NAME", help=", ".join(SETTINGS))
     parser.add_argument("--arms", nargs="+", choices=ARMS, metavar="NAME", help=", ".join(ARMS))
-    parser.add_argument("--seeds", nargs="+", type=int, help="default: 0 to 4 from state, 0 to 2 from images")
-    parser.add_argument("--steps", type=int, help="a first look: at most so many env steps, not 15000")
+    parser.add_argument(
+        "--seeds", nargs="+", type=seed, metavar="N", help="default: 0 to 4 from state, 0 to 2 from images"
+    )
+    parser.add_argument(
+        "--steps", type=steps, metavar="N", help=f"a first look: at most so many env steps, not {MOST_STEPS}"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side, which share the cores evenly")
     parser.add_argument("--demos", metavar="FOLDER", help="local copy of the real demonstrations")
     parser.add_argument("--report", type=Path, metavar="FOLDER", help="where tables and curves go")
@@ -80,6 +90,26 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--collect", action="store_true", help="only write the report of the runs that exist")
     return parser.parse_args(argv)
+
+
+def seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= MOST_SEEDS:
+        raise argparse.ArgumentTypeError(f"must be a whole number of 0 to {MOST_SEEDS - 1}, got {text}")
+    return int(text)
+
+
+def steps(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_STEPS:
+        raise argparse.ArgumentTypeError(f"must be a whole number of 1 to {MOST_STEPS}, got {text}")
+    return int(text)
+
+
+def check_real_demos(chosen: Sequence[Job], demos: str | None) -> None:
+    """Read the real demonstrations now if any run needs them: others may be made for hours first."""
+    for job in chosen:
+        if load_config(job.config, job.overrides(demos)).demos.source in (demos, REAL_DEMOS):
+            demo_seconds(job, demos)
+            return
 
 
 def demo_seconds(job: Job, demos: str | None) -> float:

@@ -25,6 +25,7 @@ from hil_rllib.strict_yaml import ConfigError, NotEmpty, Range
 __all__ = ["CONFIG_FILE", "Config", "ConfigError", "load_config"]
 
 CONFIG_FILE = "config.yaml"  # in a run's folder: what it was begun with
+SUMMARY_FILE = "summary.json"  # in the folder of a run that ended
 
 # What may name a file or folder, and words in its place.
 PATHS = (
@@ -244,7 +245,7 @@ class RewardSection:
 @dataclass(frozen=True)
 class EvaluationSection:
     every_steps: Positive = 1000  # [env steps with sac, else updates]; dagger: after every round instead
-    episodes: Positive = 20  # greedy
+    episodes: Positive = 20  # greedy; only one where every reset is the same, as with a fixed cube
     seed: Seed = 10_000  # apart from the run's own, so that training never saw these resets
 
 

@@ -4,8 +4,9 @@
                                  [--sheet out.png] [--video out.mp4] [--json]
 
 Of a run's folder the newest checkpoint is taken. Without options the episodes are those that the run itself
-measured. The same command gives the same numbers, by however many workers. Exit code 2: there is nothing that
-can be evaluated.
+measured. Where every reset is the same, as with the cube at a fixed place, that is one: greedy, more would
+be its copies. The same command gives the same numbers, by however many workers. Exit code 2: there is nothing
+that can be evaluated.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from hil_rllib.results.scores import wilson
 from hil_rllib.results.workers import in_processes
 from hil_rllib.sac.checkpoint_files import find_checkpoint
 from hil_rllib.sac.config import build_env
-from hil_rllib.sac.evaluation import EpisodeResult, run_episodes
+from hil_rllib.sac.evaluation import EpisodeResult, resets_differ, run_episodes
 from hil_rllib.sheet import Strip, StripRecorder, write_sheet
 from hil_rllib.trained import load_policy, read_config
 from hil_rllib.video import VideoRecorder
@@ -60,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         config, clock = read_config(checkpoint)
         check_sampled(args, config)
         first = config.evaluation.seed if args.seed is None else args.seed
-        seeds = range(first, first + (args.episodes or config.evaluation.episodes))
+        alike = not args.sampled and not resets_differ(config.env)
+        seeds = range(first, first + (1 if alike else args.episodes or config.evaluation.episodes))
         task = Task(checkpoint, config, args.sampled, args.sheet is not None, args.video)
         # A film is one file, in order; and a fork of a process that has Ray's threads may never run.
         alone = args.video or ray.is_initialized()
@@ -76,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UsageError, HeadlessGLError, ValueError, OSError) as error:
         report(error)
         return 2
-    summary = summarise(results)
+    summary = summarise(results, alike)
     if args.json:
         made_by = {"checkpoint": str(checkpoint), config.schedule[0]: clock, "sampled": args.sampled}
         print(json.dumps(made_by | summary | {"episodes": [asdict(r) for r in results]}, indent=2))
@@ -138,13 +140,16 @@ def episodes(task: Task, seeds: Sequence[int]) -> Iterator[tuple[EpisodeResult, 
             yield result, recorder.take() if recorder else None
 
 
-def summarise(results: Sequence[EpisodeResult]) -> dict[str, Any]:
-    """Success, its 95 % interval, seconds to success (median of solved episodes), mean gripper penalty."""
+def summarise(results: Sequence[EpisodeResult], alike: bool = False) -> dict[str, Any]:
+    """Success, its 95 % interval, seconds to success (median of solved episodes), mean gripper penalty.
+
+    alike: any other episode would be the same, so there is nothing to be unsure of, and no interval.
+    """
     solved = sum(result.success for result in results)
     seconds = [result.steps * CONTROL_DT for result in results if result.success]
     return {
         "success": solved / len(results),
-        "success_95": wilson(solved, len(results)),
+        "success_95": None if alike else wilson(solved, len(results)),
         "seconds_to_success": float(np.median(seconds)) if seconds else None,
         "penalty": float(np.mean([result.penalty for result in results])),
     }
@@ -165,13 +170,17 @@ def words(result: EpisodeResult) -> str:
 
 
 def verdict(summary: dict[str, Any], count: int) -> str:
+    seconds, penalty = summary["seconds_to_success"], f"gripper penalty {summary['penalty']:.3f}"
+    if summary["success_95"] is None:
+        time = "not solved" if seconds is None else f"solved in {seconds:.1f} s"
+        return (
+            f"{time}, {penalty}; one episode, as every reset is the same here and a greedy policy draws "
+            "nothing: --sampled does"
+        )
     low, high = summary["success_95"]
     solved = f"{round(summary['success'] * count)}/{count} episodes solved, {summary['success']:.0%}"
-    seconds = summary["seconds_to_success"]
     time = "" if seconds is None else f" in {seconds:.1f} s (median)"
-    return (
-        f"{solved} (95 %: {low:.0%} to {high:.0%}){time}, gripper penalty {summary['penalty']:.3f} an episode"
-    )
+    return f"{solved} (95 %: {low:.0%} to {high:.0%}){time}, {penalty} an episode"
 
 
 if __name__ == "__main__":

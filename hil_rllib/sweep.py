@@ -22,8 +22,10 @@ from operator import getitem
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 from ray import tune
+from ray.tune.result import DONE
 
 from hil_rllib.config import CONFIG_FILE, ConfigError, load_config
 from hil_rllib.console import INTERRUPTED, report
@@ -37,10 +39,10 @@ from hil_rllib.run_lock import RunLock
 from hil_rllib.sac.config import demo_options
 from hil_rllib.sweeping.begun import search_differences, store_search
 from hil_rllib.sweeping.outcome import Reporter, Row, rows, write_outcome
-from hil_rllib.sweeping.plan import Plan, load_plan
+from hil_rllib.sweeping.plan import Plan, dirname, load_plan
 from hil_rllib.sweeping.population import kept_checkpoints
 from hil_rllib.sweeping.search import scheduler, searcher, space
-from hil_rllib.sweeping.trial import Trial, dirname, without_demos
+from hil_rllib.sweeping.trial import Trial, without_demos
 from hil_rllib.train import INPUT_ERRORS, check_ingredients, config_differences
 from hil_rllib.under_tune import mend_driver
 
@@ -160,7 +162,8 @@ def run(plan: Plan, folder: Path, *, resume: bool) -> list[Row]:
     """All trials, under Ray Tune."""
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # our lines, not Tune's table
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = CHECKED_EVERY_S
-    random.seed(plan.sweep.seed)  # pbt draws from it
+    random.seed(plan.sweep.seed)  # pbt draws from both
+    np.random.seed(plan.sweep.seed)  # its own generator
     mend_driver()
     return_memory_regularly()
     common: dict[str, Any] = {"logging_level": "ERROR", "runtime_env": HOOK}
@@ -171,9 +174,10 @@ def run(plan: Plan, folder: Path, *, resume: bool) -> list[Row]:
     ray.init(**common)
     try:
         library = ray.remote(num_cpus=0)(DemoLibrary).options(name=LIBRARY).remote()
-        trainable = tune.with_resources(Trial, {"cpu": plan.cpus, "gpu": plan.sweep.gpus})
-        constants = {"plan": plan, "folder": str(folder), "library": LIBRARY}
-        param_space = space(plan) | constants
+        # Not in the space: of what is no plain value there, Tune gives back what was drawn first on --resume.
+        told = tune.with_parameters(Trial, plan=plan, sweep_dir=str(folder), library=LIBRARY)
+        trainable = tune.with_resources(told, {"cpu": plan.cpus, "gpu": plan.sweep.gpus})
+        param_space = space(plan)
         reporter = Reporter(plan)
         if resume:
             tuner = tune.Tuner.restore(
@@ -209,6 +213,8 @@ def run(plan: Plan, folder: Path, *, resume: bool) -> list[Row]:
             )
         results = tuner.fit()
         del library
+        if any(r.error is None and not (r.metrics or {}).get(DONE) for r in results):
+            raise KeyboardInterrupt  # Tune has taken it, stored how far the trials are, and come back
         return rows(results, plan)
     finally:
         ray.shutdown()

@@ -23,7 +23,7 @@ from ray.exceptions import RayError
 from envs.gl import HeadlessGLError, require_headless_gl
 from hil_rllib.algorithms import ALGORITHMS
 from hil_rllib.collect.runners import RunnerError
-from hil_rllib.config import CONFIG_FILE, Config, ConfigError, absolute, load_config
+from hil_rllib.config import CONFIG_FILE, SUMMARY_FILE, Config, ConfigError, absolute, load_config
 from hil_rllib.console import report
 from hil_rllib.data.demos import load_demos
 from hil_rllib.data.lerobot_format import DatasetError
@@ -44,10 +44,11 @@ from hil_rllib.sac.config import build_env, demo_options, device_options
 from hil_rllib.sac.init_from import check_policy
 from hil_rllib.sac.recorder import check_datasets, operator_names, recorded_episodes
 from hil_rllib.sac.refit import check_refit
+from hil_rllib.sac.run_copy import finish_take_over
 from hil_rllib.sac.skipping import BATCH_FILE
 from hil_rllib.under_tune import mend_driver
 
-SUMMARY_FILE, TRIAL = "summary.json", "trial"
+TRIAL = "trial"
 INPUT_ERRORS = (
     ConfigError, DatasetError, DeviceUnavailable, HeadlessGLError, RunInUseError, OSError, ValueError,
 )  # fmt: skip
@@ -121,6 +122,7 @@ def checkpoint_to_resume(run_dir: Path, config: Config) -> Path | None:
             f"--resume: {run_dir} was trained with another config: {'; '.join(differences)}. "
             "Give the values it was begun with, or a new run.dir."
         )
+    finish_take_over(run_dir)
     checkpoint = newest_checkpoint(run_dir)
     if checkpoint is None:
         print(

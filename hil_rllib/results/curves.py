@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hil_rllib.config import CONFIG_FILE, Config, load_config
+from hil_rllib.config import CONFIG_FILE, SUMMARY_FILE, Config, load_config
 
 EVENTS = "events.out.tfevents.*"
 PREFIX = "ray/tune/"  # Tune's, before every tag
@@ -61,6 +61,11 @@ class RunCurves:
     def clock(self) -> str:
         """What the steps count: `env_steps` or `updates`."""
         return self.config.schedule[0]
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run came to its end, by its own stop or somebody's."""
+        return (self.folder / SUMMARY_FILE).is_file()
 
 
 def find_runs(folders: Iterable[Path]) -> list[Path]:

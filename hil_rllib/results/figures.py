@@ -34,20 +34,28 @@ def panels(rows: int, columns: int) -> tuple[Any, Any]:
     return figure, axes
 
 
-def band(axis: Any, curves: Sequence[Curve], colour: str, label: str) -> None:
+def band(
+    axis: Any, curves: Sequence[Curve], colour: str, label: str, going_on: Sequence[bool] | None = None
+) -> None:
     """Every run as a thin line, their median as a thick one, their quartiles as a band.
 
     A run that ended before the others keeps its last value, as a policy that is trained no further does.
+    going_on: those of which nobody knows yet what follows; median and band end with the first of them.
     """
-    curves = [curve for curve in curves if len(curve[0])]
-    if not curves:
+    known = [True] * len(curves) if going_on is None else [not going for going in going_on]
+    begun = [(curve, ended) for curve, ended in zip(curves, known, strict=True) if len(curve[0])]
+    if not begun:
         return
+    curves = [curve for curve, _ in begun]
     grid, values = on_one_grid(curves)
+    until = min([x[-1] for (x, _), ended in begun if not ended], default=grid[-1])
+    grid, values = grid[grid <= until], values[:, grid <= until]
     if len(curves) > 1:
         for x, y in curves:
             axis.plot(x, y, color=colour, linewidth=0.6, alpha=0.45)
-        low, high = np.percentile(values, [25, 75], axis=0)
-        axis.fill_between(grid, low, high, color=colour, alpha=0.15, linewidth=0)
+        if len(grid):
+            low, high = np.percentile(values, [25, 75], axis=0)
+            axis.fill_between(grid, low, high, color=colour, alpha=0.15, linewidth=0)
     axis.plot(
         grid,
         np.median(values, axis=0),

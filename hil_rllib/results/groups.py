@@ -71,14 +71,15 @@ def distinct(labels: Sequence[str]) -> list[str]:
     ]
 
 
-def draw(groups: dict[str, list[RunCurves]], path: Path) -> None:
-    """Writes the PNG: a panel for each of `PANELS`."""
+def draw(groups: dict[str, list[RunCurves]], path: Path, *, ended: bool = False) -> None:
+    """Writes the PNG: a panel for each of `PANELS`. ended: all have, though a sweep's trials do not say."""
     figure, axes = figures.panels(1, len(PANELS))
     colours = figures.colours(list(groups))
     clock = next(iter(groups.values()))[0].clock.replace("_", " ")
     for axis, (tag, title, share) in zip(axes[0], PANELS, strict=True):
         for label, runs in groups.items():
-            figures.band(axis, [curve(run, tag) for run in runs], colours[label], label)
+            going_on = [not (ended or run.ended) for run in runs]
+            figures.band(axis, [curve(run, tag) for run in runs], colours[label], label, going_on)
         axis.set_title(title, fontsize=9, loc="left")
         axis.set_xlabel(clock, fontsize=8)
         if share:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hil_rllib.disk import write_whole
 from hil_rllib.results.curves import RunCurves, read_run
-from hil_rllib.results.protocol import SETTINGS, THRESHOLDS, Job, of_setting
+from hil_rllib.results.protocol import MOST_SEEDS, SETTINGS, THRESHOLDS, Job, of_setting
 from hil_rllib.results.runner import read_record
 from hil_rllib.results.scores import NEVER, Numbers, first_reached
 
-MOST_SEEDS = 100  # looked for in the folder
 RUNS_FILE, CURVES_FILE = "runs.csv", "curves.csv"
 
 
@@ -25,7 +26,7 @@ class Result:
     """One run. human_s: demonstrations included [s]; …_to_90: until the first evaluation with ≥ 90 %.
 
     last_success: None where the run was too short for an evaluation. jobs: so many runs were made side by
-    side, None where that was not noted.
+    side, None where that was not noted. steps: it was to make at most so many, None: the protocol's.
     """
 
     setting: str
@@ -45,6 +46,7 @@ class Result:
     jobs: int | None
     commit: str
     machine: str
+    steps: int | None = None
 
     @property
     def job(self) -> Job:
@@ -85,7 +87,7 @@ def read_report(folder: Path) -> list[Outcome]:
         for row in read_csv(folder / CURVES_FILE):
             evaluations.setdefault(key(row), []).append(row)
         return [published(row, evaluations.get(key(row), [])) for row in read_csv(folder / RUNS_FILE)]
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{folder} is no report of the benchmark: {error!r}. It needs {RUNS_FILE} and {CURVES_FILE} as "
             "`python -m hil_rllib.benchmark` writes them."
@@ -128,6 +130,7 @@ def outcome(job: Job, run: RunCurves, record: dict[str, Any]) -> Outcome:
         jobs=record.get("jobs"),
         commit=record["commit"],
         machine=record["machine"],
+        steps=record["steps"],
     )
     return Outcome(result, steps, curve.success, human_s, wall_s)
 
@@ -161,11 +164,12 @@ def curve_rows(o: Outcome) -> Iterable[dict[str, Any]]:
 
 def write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     rows = list(rows)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0] if rows else ())
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({key: _rounded(value) for key, value in row.items()})
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, rows[0] if rows else ())
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: _rounded(value) for key, value in row.items()})
+    write_whole(path, text.getvalue())
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -182,10 +186,15 @@ def published(row: Mapping[str, str], evaluations: Sequence[Mapping[str, str]]) 
     if row["arm"] not in SETTINGS[row["setting"]].arms:
         raise ValueError(f"no arm {row['arm']} in {row['setting']}")
     values: dict[str, Any] = {
-        field.name: PARSERS[str(field.type)](row[field.name]) for field in fields(Result)
+        field.name: PARSERS[str(field.type)](row[field.name])
+        for field in fields(Result)
+        if field.default is MISSING or field.name in row  # not in reports of earlier releases
     }
-    curves = (np.array([float(e[name]) for e in evaluations]) for name in CURVES)
-    return Outcome(Result(**values), *curves)
+    read = Outcome(Result(**values), *(np.array([float(e[name]) for e in evaluations]) for name in CURVES))
+    last = round(float(read.success[-1]), 3) if len(read.success) else None
+    if last != read.result.last_success or (np.diff(read.steps) <= 0).any():
+        raise ValueError(f"{read.result.job.name} and its evaluations do not fit together")
+    return read
 
 
 def _number(text: str) -> float:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 CONFIGS = Path("tuned_configs/benchmark")
 REAL_DEMOS = "aractingi/franka_sim_pick_lift_6"
+MOST_STEPS = 15_000  # env steps of a run, as `stop.env_steps` in the configurations
+MOST_SEEDS = 100  # a report looks for no others
 THRESHOLDS = (0.9, 1.0)  # greedy success whose first reach is reported
 
 NO_OPERATOR = "operator.device=none"

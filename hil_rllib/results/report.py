@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from hil_rllib.disk import write_whole
 from hil_rllib.results import figures
-from hil_rllib.results.outcomes import Outcome, Result, read_runs, write_tables
-from hil_rllib.results.protocol import ARMS, SETTINGS, THRESHOLDS
+from hil_rllib.results.outcomes import RUNS_FILE, Outcome, Result, read_report, read_runs, write_tables
+from hil_rllib.results.protocol import ARMS, MOST_STEPS, SETTINGS, THRESHOLDS
 from hil_rllib.results.scores import bootstrap, iqm, quartiles
 
 
@@ -28,11 +30,25 @@ def write_report(out: Path, folder: Path, others: Sequence[Outcome] = ()) -> str
     outcomes = {name: [o for o in every if o.result.setting == name] for name in SETTINGS}
     outcomes = {name: some for name, some in outcomes.items() if some}
     folder.mkdir(parents=True, exist_ok=True)
-    text = "\n".join([*(section(name, some) for name, some in outcomes.items()), time_taken(every)])
-    (folder / "tables.md").write_text(text)
+    tables = [section(name, some) for name, some in outcomes.items()]
+    text = "\n".join([*tables, time_taken(every), made_by(every)])
+    write_whole(folder / "tables.md", text)
     write_tables(folder, every)
     draw(outcomes, folder / "curves.png")
     return text
+
+
+def check_report(folder: Path, out: Path, others: Sequence[Outcome]) -> None:
+    """Raises ValueError where a report in `folder` has runs that one of `out` and `others` would not have."""
+    if not (folder / RUNS_FILE).exists():
+        return
+    here = {o.result.place for o in [*others, *read_runs(out)]}
+    lost = {o.result.job.name for o in read_report(folder) if o.result.place not in here}
+    if lost:
+        raise ValueError(
+            f"The report in {folder} would lose {len(lost)} runs that are not in {out}, such as {min(lost)}. "
+            f"Keep them with --add {folder}, or name another --report."
+        )
 
 
 def section(name: str, outcomes: Sequence[Outcome]) -> str:
@@ -41,8 +57,9 @@ def section(name: str, outcomes: Sequence[Outcome]) -> str:
         f"**{name}**: {SETTINGS[name].title}",
         "",
         "| help | seeds | steps to 90 % | human s to 90 % | minutes to 90 % | steps to 100 % "
-        "| human s to 100 % | minutes to 100 % | steps made | minutes in all | last evaluation |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| human s to 100 % | minutes to 100 % | steps made | minutes in all | last evaluation "
+        "| ended solved |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for arm in SETTINGS[name].arms:
         results = [o.result for o in outcomes if o.result.arm == arm]
@@ -52,7 +69,9 @@ def section(name: str, outcomes: Sequence[Outcome]) -> str:
 
 
 def cells(results: Sequence[Result]) -> list[str]:
-    """Median (quartiles) of what each threshold took, and the interquartile mean of the last evaluation."""
+    """Median (quartiles) of what each threshold took, the interquartile mean of the last evaluation, and how
+    many ended before their last step because all was solved: their last evaluation could only be 100 %.
+    """
     texts = []
     for threshold in (90, 100):
         for quantity, unit in (("env_steps", 1.0), ("human_s", 1.0), ("wall_s", 60.0)):
@@ -60,20 +79,38 @@ def cells(results: Sequence[Result]) -> list[str]:
             texts.append(spread(values, digits=1 if unit != 1 else 0))
     texts += [spread([r.env_steps for r in results]), spread([r.wall_s / 60 for r in results], digits=1)]
     last = [r.last_success for r in results if r.last_success is not None]
+    ended = sum(r.last_success == 1.0 and 0 < r.env_steps < MOST_STEPS for r in results)
+    early = f"{ended} of {len(results)}" if ended else "none"
     if not last:
-        return [*texts, "none"]
+        return [*texts, "none", early]
     low, high = bootstrap(last)
     interval = f" ({low:.0%} … {high:.0%})" if len(last) > 1 else ""  # of one seed it would say nothing
-    return [*texts, f"{iqm(last):.0%}{interval}"]
+    return [*texts, f"{iqm(last):.0%}{interval}", early]
 
 
 def time_taken(outcomes: Sequence[Outcome]) -> str:
     """What all runs took, each counted once although two settings may show it."""
-    runs = {o.result.job.name: o.result for o in outcomes}.values()
+    runs = distinct(outcomes)
     one_by_one = sum(r.wall_s for r in runs) / 3600
     by_the_clock = sum(r.wall_s / (r.jobs or 1) for r in runs) / 3600
     beside = f"; some side by side, so {by_the_clock:.1f} h by the clock" if by_the_clock < one_by_one else ""
     return f"Wall-clock time of the {len(runs)} runs: {one_by_one:.1f} h{beside}.\n"
+
+
+def made_by(outcomes: Sequence[Outcome]) -> str:
+    """Of which commits and on which machines the runs are."""
+    runs = distinct(outcomes)
+
+    def counted(names: Sequence[str]) -> str:
+        return ", ".join(f"{name} ({count} runs)" for name, count in Counter(names).most_common())
+
+    commits, machines = counted([f"`{r.commit}`" for r in runs]), counted([r.machine for r in runs])
+    return f"Commits: {commits}. Machines: {machines}.\n"
+
+
+def distinct(outcomes: Sequence[Outcome]) -> Sequence[Result]:
+    """The runs, each once although two settings may show it."""
+    return list({o.result.job.name: o.result for o in outcomes}.values())
 
 
 def spread(values: Sequence[float], digits: int = 0) -> str:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hil_rllib.config import SUMMARY_FILE
 from hil_rllib.results.protocol import Job
 from hil_rllib.sac.checkpoint import newest_checkpoint
 
@@ -54,7 +55,6 @@ def make_runs(
         seats.put(cores)
     running: set[subprocess.Popen[bytes]] = set()
     stopped, reading = threading.Event(), threading.Lock()
-    source = origin()
 
     def make(job: Job) -> None:
         if stopped.is_set():
@@ -64,7 +64,7 @@ def make_runs(
             say(f"{time.strftime('%H:%M:%S')}  {job.name}")
             begun = time.monotonic()
             with reading:  # one at a time: the first that needs a set may have to record it
-                record = {"demo_seconds": demo_seconds(job), "jobs": plan.parallel, **source}
+                record = {"demo_seconds": demo_seconds(job), "jobs": plan.parallel, **origin()}
             if stopped.is_set():
                 return
             if make_run(job, plan, cores, record, running):
@@ -118,12 +118,12 @@ def make_run(
             preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )
         running.add(process)
-        write_record(folder, record | {"pid": process.pid})
+        write_record(folder, record | {"pid": process.pid, "benchmark": os.getpid()})
         status = process.wait()
         running.discard(process)
     if status != 0:
         return False
-    made = json.loads((folder / "summary.json").read_text())["env_steps"]
+    made = json.loads((folder / SUMMARY_FILE).read_text())["env_steps"]
     write_record(folder, record | {"finished": time.time(), "made": made})
     return True
 
@@ -131,10 +131,12 @@ def make_run(
 def is_finished(folder: Path, steps: int | None = None) -> bool:
     """Whether the run is there. steps: that it was to make at most; None: as many as it did."""
     record = read_record(folder)
-    if "finished" not in record:
-        return False
-    limit = record["steps"]
-    return limit is None or record["made"] < limit or (steps is not None and steps <= limit)
+    return "finished" in record and is_enough(record["made"], record["steps"], steps)
+
+
+def is_enough(made: int, limit: int | None, wanted: int | None) -> bool:
+    """Whether a run of at most `limit` env steps serves where at most `wanted` are; None: the protocol's."""
+    return limit is None or made < limit or (wanted is not None and wanted <= limit)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -155,8 +157,14 @@ def log_file(folder: Path) -> Path:
 
 
 def end_leftover(folder: Path) -> None:
-    """End what a benchmark that was killed left running in this folder. Raises OSError where it stays."""
-    pid = read_record(folder).get("pid")
+    """End what a benchmark that was killed left running in this folder.
+
+    Raises OSError where it stays, or where the benchmark is not killed at all.
+    """
+    record = read_record(folder)
+    pid, owner = record.get("pid"), record.get("benchmark")
+    if owner not in (None, os.getpid()) and "hil_rllib.benchmark" in command_of(owner):
+        raise OSError(f"{folder} is being made by another benchmark, process {owner}: choose other runs.")
     deadline = time.monotonic() + ENDING_S
     while pid is not None and f"run.dir={folder}" in command_of(pid):
         if time.monotonic() > deadline:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from hil_rllib.collect.encode import FrameEncoder
-from hil_rllib.config import Config
+from hil_rllib.config import Config, EnvSection
 from hil_rllib.contract import DISCRETE_PENALTY, SUCCESS, env_action
 from hil_rllib.models.heads import BASE_ACTION
 from hil_rllib.sac.base import Acting, Base
@@ -29,6 +29,17 @@ class EpisodeResult:
     steps: int
     reward: float
     penalty: float
+
+
+def resets_differ(env: EnvSection) -> bool:
+    """Whether one reset differs from the next; where not, a greedy policy has one episode, however often."""
+    return env.random_block_position or not env.id.startswith("hil/PandaPickCube")
+
+
+def greedy_seeds(hil: Config) -> range:
+    """Of the resets with which a run measures its greedy policy."""
+    first = hil.evaluation.seed
+    return range(first, first + (hil.evaluation.episodes if resets_differ(hil.env) else 1))
 
 
 class Policy(Protocol):
@@ -104,10 +115,8 @@ class Evaluator:
     def run(self, module_state: dict[str, Any]) -> list[EpisodeResult]:
         """Greedy episodes under these weights; the seeds are the config's, the same each time."""
         self._policy.module.set_state(module_state)
-        first = self._hil.evaluation.seed
-        seeds = range(first, first + self._hil.evaluation.episodes)
         try:
-            return run_episodes(self._policy, self._env, seeds)
+            return run_episodes(self._policy, self._env, greedy_seeds(self._hil))
         except Exception:
             self._env = build_env(self._hil.env)  # what raised may never work again
             raise

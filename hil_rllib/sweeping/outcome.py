@@ -96,7 +96,7 @@ def write_outcome(found: Sequence[Row], plan: Plan, folder: Path) -> str:
     if whole:
         draw(whole, plan, folder / "objective.png")
         try:
-            draw_curves(group([read_run(r.folder) for r in whole]), folder / "curves.png")
+            draw_curves(group([read_run(r.folder) for r in whole]), folder / "curves.png", ended=True)
         except NoCurvesError as error:
             return f"{table(found, keys)}\n\nNo learning curves: {error}"
     return f"{table(found, keys)}\n\n{advice(whole, plan, folder)}"

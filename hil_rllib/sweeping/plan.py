@@ -85,10 +85,11 @@ class Plan:
         grid = {key: draw.values for key, draw in self.space.items() if draw.kind == "grid"}
         first = {key: draw.values[0] for key, draw in self.space.items()}
         for combination in itertools.product(*grid.values()):
-            yield self.config(first | dict(zip(grid, combination, strict=True)))
-        for key, draw in self.space.items():
-            for value in draw.tried if draw.kind != "grid" else ():
-                yield self.config(first | {key: value})
+            point = first | dict(zip(grid, combination, strict=True))
+            yield self.config(point)
+            for key, draw in self.space.items():
+                for value in draw.tried if draw.kind != "grid" else ():
+                    yield self.config(point | {key: value})
 
     @property
     def first(self) -> Config:
@@ -289,6 +290,11 @@ def as_override(key: str, value: Any) -> str:
     plain = list(value) if isinstance(value, tuple) else value
     text = strict_yaml.dump({"value": plain}).partition(":")[2].strip()
     return f"{key}={'[' + ', '.join(map(str, plain)) + ']' if isinstance(plain, list) else text}"
+
+
+def dirname(trial_id: str) -> str:
+    """Of a trial; its number in the sweep is the end of its id."""
+    return f"trial_{trial_id.rpartition('_')[2]}"
 
 
 def show(value: Any) -> str:

@@ -6,41 +6,85 @@ counters, random state. So the trial's folder is a run like any other, only none
 
 from __future__ import annotations
 
-import shutil
+import csv
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ray import tune
+from ray.train._internal.session import _TrainingResult
+from ray.tune.result import TIMESTEPS_TOTAL
 from ray.tune.schedulers import PopulationBasedTraining
 
 from hil_rllib.config import Config
-from hil_rllib.data.experience import claimed
-from hil_rllib.data.journal import Journal
-from hil_rllib.sac.checkpoint import STATE_FILE, read_state, replay_folder
-from hil_rllib.sweeping.plan import Plan, show
+from hil_rllib.sac.run_copy import take_over
+from hil_rllib.sweeping.plan import CONTINUOUS, Plan, show
 
-COPY = "checkpoint_copied"  # in a trial's folder: the other trial's checkpoint that it goes on from
 COMPARED_EVALUATIONS = 2  # between two comparisons of a trial with the others; ours
-STAGED = "copied"  # a copy that is complete, but not in its place yet
+COPIES_FILE = "copies.csv"  # in the sweep's folder: who became a copy of whom, and with which values
+OBJECTIVE = "objective"
 
 Bounds = dict[str, tuple[float, float]]
 
 
 class Population(PopulationBasedTraining):
-    """Tune's, which says what it does."""
+    """Tune's, but a copy is made at once, in the driver: later the other trial may be something else."""
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Of a sweep that is resumed, trials are compared when they would have been."""
+        super().on_trial_add(tune_controller, trial)
+        last, state = trial.run_metadata.last_result, self._trial_state[trial]
+        if OBJECTIVE in last and TIMESTEPS_TOTAL in last:
+            state.last_train_time = last[TIMESTEPS_TOTAL]
+            state.last_perturbation_time = last[TIMESTEPS_TOTAL] // self._interval * self._interval
+            state.last_score = self._metric_op * last[OBJECTIVE]
+
+    @property
+    def _interval(self) -> int:
+        return int(self._perturbation_interval)
 
     def _exploit(self, tune_controller: Any, trial: Any, trial_to_clone: Any) -> None:
+        mine, other = self._trial_state[trial], self._trial_state[trial_to_clone]
+        if mine.last_score >= other.last_score:
+            return  # in the lower quarter, but no worse
+        checkpoints = trial.run_metadata.checkpoint_manager
+        before = trial.config, checkpoints._latest_checkpoint_result
+        times = mine.last_train_time, mine.last_perturbation_time
         super()._exploit(tune_controller, trial, trial_to_clone)
+        try:
+            copied = take_over(Path(other.last_checkpoint.path), Path(trial.storage.trial_fs_path))
+        except OSError as error:
+            say(f"{trial} stays what it is, and no copy of {trial_to_clone}: {error}")
+            trial.set_config(before[0])
+            checkpoints._latest_checkpoint_result = before[1]
+            mine.last_train_time, mine.last_perturbation_time = times
+            return
+        checkpoint = tune.Checkpoint(str(copied), other.last_checkpoint.filesystem)
+        checkpoints._latest_checkpoint_result = _TrainingResult(checkpoint, other.last_result)
+        self._note(trial, trial_to_clone, other.last_train_time)
+
+    def _note(self, trial: Any, other: Any, env_steps: int) -> None:
+        values = {key: trial.config[key] for key in self._hyperparam_mutations}
         changes = [
-            f"{key} {show(trial_to_clone.config[key])} → {show(trial.config[key])}"
-            for key in self._hyperparam_mutations
-            if trial.config[key] != trial_to_clone.config[key]
+            f"{key} {show(other.config[key])} → {show(value)}"
+            for key, value in values.items()
+            if value != other.config[key]
         ]
-        sys.stdout.write(f"{trial} goes on as a copy of {trial_to_clone}  {'  '.join(changes)}\n")
-        sys.stdout.flush()
+        say(f"{trial} goes on as a copy of {other}  {'  '.join(changes)}")
+        row = {"trial": str(trial), "copy_of": str(other), "env_steps": int(env_steps), **values}
+        sweep_dir = Path(trial.storage.experiment_fs_path)
+        with (sweep_dir / COPIES_FILE).open("a", newline="") as file:
+            writer = csv.DictWriter(file, row)
+            if not file.tell():
+                writer.writeheader()
+            writer.writerow(row)
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def population(plan: Plan, space: Mapping[str, Any], mode: str) -> Population:
@@ -55,14 +99,16 @@ def population(plan: Plan, space: Mapping[str, Any], mode: str) -> Population:
             changing[key] = list(draw.values)  # goes to a neighbour in the list
         elif draw.kind != "grid":
             changing[key] = space[key]
-            bounds[key] = min(draw.tried), max(draw.tried)
+            number = float if draw.kind in CONTINUOUS else int  # what is whole once, Tune keeps whole
+            bounds[key] = number(min(draw.tried)), number(max(draw.tried))
     return Population(
-        time_attr="timesteps_total",  # env steps
-        metric="objective",
+        time_attr=TIMESTEPS_TOTAL,  # env steps
+        metric=OBJECTIVE,
         mode=mode,
         perturbation_interval=compared_every(plan.first),
         hyperparam_mutations=changing,
         custom_explore_fn=partial(within, bounds),
+        log_config=False,  # ours is COPIES_FILE
     )
 
 
@@ -80,41 +126,3 @@ def within(bounds: Bounds, config: dict[str, Any]) -> dict[str, Any]:
 def kept_checkpoints(config: Config) -> int:
     """So many that the newest one at a trial's last comparison is still there at its next."""
     return config.checkpoint.keep + 1 + -(-compared_every(config) // config.checkpoint.every_steps)
-
-
-def take_over(checkpoint: Path, folder: Path) -> None:
-    """Make a trial's folder a copy of another one, as that checkpoint of its saw it.
-
-    Killed on the way it is either not begun or ended by `finish_take_over`.
-    """
-    unfinished = folder / f"{STAGED}.partial"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    shutil.copytree(checkpoint, unfinished / COPY)
-    (unfinished / "replay").mkdir()
-    for file in replay_folder(checkpoint).glob("*.journal"):
-        with suppress(FileNotFoundError):  # the other goes on, and this one is not needed any more
-            shutil.copy2(file, unfinished / "replay")
-    for name, at in read_state(checkpoint)["journals"].items():
-        # Cut off what the other did since.
-        Journal(unfinished / "replay", name).recover(
-            lambda record: None, start=at["records"], stop=at["records"]
-        )
-    with claimed(folder / "replay"):  # the trial's process of before may not have ended quite
-        unfinished.rename(folder / STAGED)
-        finish_take_over(folder)
-
-
-def finish_take_over(folder: Path) -> None:
-    """Put a copy in its place, if there is one: what the trial had is not what it goes on from any more."""
-    staged = folder / STAGED
-    if not staged.is_dir():
-        return
-    if (staged / "replay").is_dir():
-        for state in folder.glob(f"checkpoint_*/{STATE_FILE}"):
-            state.unlink()  # a checkpoint no more; Tune removes the rest in its turn
-        shutil.rmtree(folder / "replay", ignore_errors=True)
-        (staged / "replay").rename(folder / "replay")
-    if (staged / COPY).is_dir():
-        shutil.rmtree(folder / COPY, ignore_errors=True)
-        (staged / COPY).rename(folder / COPY)
-    staged.rmdir()

@@ -98,6 +98,15 @@ def test_summary_counts_time_only_of_what_was_solved():
     assert evaluate.summarise(results[1:])["seconds_to_success"] is None
 
 
+def test_of_episodes_that_are_all_the_same_there_is_one_and_no_interval():
+    summary = evaluate.summarise([EpisodeResult(1, True, 21, 1.0, -0.02)], alike=True)
+    assert summary["success_95"] is None
+    told = evaluate.verdict(summary, 1)
+    assert told.startswith("solved in 2.1 s, gripper penalty -0.020; one episode, as every reset is the same")
+    failed = evaluate.summarise([EpisodeResult(1, False, 100, 0.0, 0.0)], alike=True)
+    assert evaluate.verdict(failed, 1).startswith("not solved, gripper penalty 0.000; one episode")
+
+
 def test_frames_are_encoded_for_a_policy_that_sees(configure, tmp_path, capsys):
     config = configure("env.image_obs=true", "env.render_quality=fast", *SHORT)
     with contextlib.closing(build_env(config.env)) as env:

@@ -10,9 +10,10 @@ import torch
 
 from envs.expert import PickCubeExpert
 from hil_rllib.collect.encode import encoded_space
+from hil_rllib.config import Config, EnvSection, EvaluationSection
 from hil_rllib.contract import Gripper
 from hil_rllib.sac.config import HILSACConfig, build_env
-from hil_rllib.sac.evaluation import Evaluator, run_episodes
+from hil_rllib.sac.evaluation import Evaluator, greedy_seeds, resets_differ, run_episodes
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,27 @@ def test_penalties_of_the_gripper_add_up(env):
     toggling = itertools.cycle([np.array([*still, g], np.float32) for g in (Gripper.CLOSE, Gripper.OPEN)])
     (result,) = run_episodes(Does(lambda: next(toggling)), env, [1])
     assert result.penalty == pytest.approx(-0.02 * 40)
+
+
+@pytest.mark.parametrize(
+    ("env", "episodes"),
+    [
+        (EnvSection(image_obs=False, random_block_position=True), 7),
+        (EnvSection(image_obs=False), 1),  # 7 would be one, seven times
+        (EnvSection(image_obs=False, id="hil/PandaArrangeBoxes-v0"), 7),
+    ],
+)
+def test_a_greedy_episode_is_measured_once_where_every_reset_is_the_same(env, episodes):
+    assert len(greedy_seeds(Config(env=env, evaluation=EvaluationSection(episodes=7)))) == episodes
+    made = build_env(env)
+    forward = np.array([1, 0, -0.5, Gripper.HOLD], np.float32)
+    lived = []
+    for seed in (500, 501):
+        made.reset(seed=seed)
+        lived.append([made.unwrapped.data.qpos.tolist() for _ in range(20) if made.step(forward)])
+        made.step(-forward)  # of which nothing is left after a reset
+    made.close()
+    assert (lived[0] != lived[1]) == resets_differ(env)
 
 
 def module_spec(config, encoded=False):

@@ -54,8 +54,7 @@ def set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         elsewhere.mkdir(exist_ok=True)
         with monkeypatch.context() as tune:
             tune.chdir(elsewhere)  # Tune does
-            made.setup({"plan": plan, "folder": str(tmp_path / "sweep"), "library": "library", **values})
-            assert made.algorithm == "algorithm"
+            made.setup(values, plan=plan, sweep_dir=str(tmp_path / "sweep"), library="library")
         return made, built[0]
 
     return set_up
