@@ -106,21 +106,136 @@ def test_runs_of_several_machines_make_one_report(tmp_path: Path, monkeypatch: p
         assert (here / "report" / name).read_bytes() == (whole / "report" / name).read_bytes(), name
 
     made = []
+    monkeypatch.setattr(benchmark, "check_real_demos", lambda *_: None)
     monkeypatch.setattr(benchmark, "make_runs", lambda missing, *_: made.extend(missing) or [])
     words = ["--settings", "state-real", "--arms", "both", "none", "--seeds", "0", "3"]
     assert benchmark.main([str(tmp_path / "new"), *words, "--add", str(there / "report")]) == 0
     assert [job.name for job in made] == ["state-real-both-3", "state-none-3"]
 
 
-@pytest.mark.parametrize("spoil", ["no runs.csv", "another arm", "a column less", "no number"])
+def test_a_report_is_not_replaced_by_one_that_lacks_its_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here, there, published = tmp_path / "here", tmp_path / "there", tmp_path / "published"
+    finished(there, Job("state-real", "both", 0), [0.5])
+    finished(here, Job("state-real", "both", 1), [0.6])
+    assert benchmark.main([str(there), "--collect", "--report", str(published)]) == 0
+    before = (published / "runs.csv").read_bytes()
+    monkeypatch.setattr(benchmark, "make_runs", lambda *_: pytest.fail("refused too late"))
+    assert benchmark.main([str(here), "--report", str(published)]) == 2
+    assert f"would lose 1 runs that are not in {here}, such as state-real-both-0" in capsys.readouterr().err
+    assert (published / "runs.csv").read_bytes() == before
+    words = ["--collect", "--report", str(published), "--add", str(published)]
+    assert benchmark.main([str(here), *words]) == 0
+    assert len((published / "runs.csv").read_text().splitlines()) == 3
+
+
+def test_a_run_cut_short_elsewhere_is_made_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = tmp_path / "there"
+    finished(there, Job("state-real", "none", 0), [0.5, 0.4], steps=2500, made=2500)
+    finished(there, Job("state-real", "none", 1), [1.0, 1.0], steps=5000, made=2500)  # solved before
+    assert benchmark.main([str(there), "--collect"]) == 0
+    made = []
+    monkeypatch.setattr(benchmark, "make_runs", lambda missing, *_: made.extend(missing) or [])
+    words = [
+        "--settings",
+        "state-real",
+        "--arms",
+        "none",
+        "--seeds",
+        "0",
+        "1",
+        "--add",
+        str(there / "report"),
+    ]
+    for more, expected in ((["--steps", "2000"], []), ([], ["state-none-0"])):
+        made.clear()
+        assert benchmark.main([str(tmp_path / "new"), *words, *more]) == 0
+        assert [job.name for job in made] == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--seeds", "100"], "must be a whole number of 0 to 99, got 100"),
+        (["--seeds", "-1"], "must be a whole number of 0 to 99, got -1"),
+        (["--steps", "0"], "must be a whole number of 1 to 15000, got 0"),
+        (["--steps", "20000"], "must be a whole number of 1 to 15000, got 20000"),
+    ],
+)
+def test_numbers_that_no_report_could_show_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        benchmark.main([str(tmp_path), *words])
+    assert said in capsys.readouterr().err
+
+
+def test_demonstrations_that_are_not_there_are_missed_before_other_runs_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(benchmark, "make_runs", lambda *_: pytest.fail("refused too late"))
+    words = ["--settings", "state-scripted", "images-real", "--demos", str(tmp_path / "nowhere")]
+    assert benchmark.main([str(tmp_path / "out"), *words]) == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_each_run_is_noted_with_the_commit_that_it_was_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits, noted = iter(["first", "second"]), []
+    monkeypatch.setattr(runner, "commit", lambda: next(commits))
+    monkeypatch.setattr(runner, "make_run", lambda *how: noted.append(how[3]["commit"]) or True)
+    chosen = [Job("state-real", "none", seed) for seed in (0, 1)]
+    runner.make_runs(chosen, runner.Plan(tmp_path), lambda job: 0.0, lambda text: None)
+    assert noted == ["first", "second"]
+
+
+def test_a_run_that_another_benchmark_makes_is_left_to_it(tmp_path: Path) -> None:
+    words = [
+        sys.executable,
+        "-c",
+        "import time; time.sleep(60)",
+        "hil_rllib.benchmark",
+        f"run.dir={tmp_path}",
+    ]
+    with subprocess.Popen(words) as other:
+        while "run.dir=" not in runner.command_of(other.pid):
+            time.sleep(0.01)
+        runner.write_record(tmp_path, {"pid": other.pid, "benchmark": other.pid})
+        with pytest.raises(OSError, match=f"is being made by another benchmark, process {other.pid}"):
+            runner.end_leftover(tmp_path)
+        assert other.poll() is None
+        other.kill()
+
+
+SPOILT = [
+    "no runs.csv",
+    "another arm",
+    "a column less",
+    "no number",
+    "half a row",
+    "rows twice",
+    "half a curve",
+]
+
+
+@pytest.mark.parametrize("spoil", SPOILT)
 def test_what_is_no_report_is_not_added(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil: str
 ) -> None:
-    finished(tmp_path, Job("state-real", "both", 0), [0.5])
+    finished(tmp_path, Job("state-real", "both", 0), [0.4, 0.5])
     assert benchmark.main([str(tmp_path), "--collect"]) == 0
-    runs = tmp_path / "report" / "runs.csv"
+    runs, curves = tmp_path / "report" / "runs.csv", tmp_path / "report" / "curves.csv"
     if spoil == "no runs.csv":
         runs.unlink()
+    elif spoil == "half a row":
+        runs.write_text(runs.read_text()[:-40])
+    elif spoil == "rows twice":
+        curves.write_text(curves.read_text() + curves.read_text().splitlines()[-1] + "\n")
+    elif spoil == "half a curve":
+        curves.write_text("\n".join(curves.read_text().splitlines()[:-1]))
     else:
         words = {
             "another arm": ("both", "two"),
@@ -196,7 +311,8 @@ def test_the_report_says_how_long_all_runs_took_together(
     assert benchmark.main([str(tmp_path), "--collect"]) == 0
     table = capsys.readouterr().out
     line = "Wall-clock time of the 2 runs: 3.0 h; some side by side, so 2.5 h by the clock."
-    assert table.splitlines()[-2:] == [line, ""]
+    made_by = "Commits: `abc` (2 runs). Machines: m (2 runs)."
+    assert table.splitlines()[-4:] == [line, "", made_by, ""]
     assert next(row for row in table.splitlines() if row.startswith("| neither")).split("|")[10] == " 120.0 "
     with (tmp_path / "report" / "runs.csv").open() as file:
         assert [(row["jobs"], row["wall_s"]) for row in csv.DictReader(file)] == [
@@ -216,7 +332,7 @@ def test_a_run_too_short_for_an_evaluation_is_reported_too(
             writer.add_scalar(f"ray/tune/{tag}", 500, 500, walltime=1040.0)
     assert benchmark.main([str(tmp_path), "--collect"]) == 0
     row = next(row for row in capsys.readouterr().out.splitlines() if row.startswith("| neither"))
-    assert [cell.strip() for cell in row.split("|")[3:-1]] == ["never"] * 6 + ["500", "8.3", "none"]
+    assert [cell.strip() for cell in row.split("|")[3:-1]] == ["never"] * 6 + ["500", "8.3", "none", "none"]
 
 
 def test_demonstrations_are_counted_for_one_run_at_a_time(

@@ -10,7 +10,7 @@ from written import write_run
 
 from hil_rllib import plot
 from hil_rllib.results.curves import NoCurvesError, find_runs, read_run
-from hil_rllib.results.figures import on_one_grid
+from hil_rllib.results.figures import band, on_one_grid, panels
 from hil_rllib.results.groups import common_name, group
 
 
@@ -76,6 +76,17 @@ def test_a_run_that_ended_keeps_its_last_value_in_the_median(tmp_path: Path) -> 
     grid, values = on_one_grid([(x, x), (x[:2], x[:2] * 10)])
     assert grid.tolist() == [1, 2, 3, 4]
     assert values.tolist() == [[1, 2, 3, 4], [10, 20, 20, 20]]
+
+
+def test_the_median_ends_where_nobody_knows_yet_how_a_run_goes_on() -> None:
+    x = np.array([1.0, 2.0, 3.0, 4.0])
+    curves = [(x, x), (x[:2], x[:2] * 10), (x[:3], x[:3] * 5)]
+    for going_on, until in (([False] * 3, 4), ([False, False, True], 3), ([True] * 3, 2), (None, 4)):
+        _, axes = panels(1, 1)
+        band(axes[0, 0], curves, "black", "all", going_on)
+        *thin, median = axes[0, 0].lines
+        assert [len(line.get_xdata()) for line in thin] == [4, 2, 3]  # each as far as it has come
+        assert median.get_xdata()[-1] == until
 
 
 def test_plot_draws_what_has_curves_and_says_what_has_not(

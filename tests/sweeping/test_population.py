@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers.pbt import _explore
 
 from hil_rllib.config import load_config
+from hil_rllib.console import INTERRUPTED
 from hil_rllib.contract import DISCRETE_PENALTY, IS_INTERVENTION
 from hil_rllib.data.experience import Experience
 from hil_rllib.data.replay import Fragment, Ring
@@ -263,7 +265,8 @@ def test_a_resumed_sweep_compares_when_it_would_have(trials, plan) -> None:
 def test_what_changes_stays_in_its_range_and_a_grid_stays_as_it_is(plan) -> None:
     made = plan(
         "sac.tau: {loguniform: [0.001, 0.01]}, sac.gamma: {uniform: [0, 0.99]}, "
-        "sac.batch_size: {randint: [16, 20]}, sac.q_normalised_actor: {choice: [true, false]}, run.seed: {grid: [0, 1]}"
+        "sac.batch_size: {randint: [16, 20]}, sac.q_normalised_actor: {choice: [true, false]}, "
+        "run.seed: {grid: [0, 1]}"
     )
     changes = scheduler(made)
     config = {
@@ -297,32 +300,44 @@ def test_a_checkpoint_outlives_the_time_to_the_next_comparison() -> None:
 
 
 @pytest.mark.slow
-def test_a_population_trains_and_its_copies_go_on_with_the_other_s_experience(tmp_path: Path) -> None:
-    file, folder = tmp_path / "sweep.yaml", tmp_path / "sweep"
+def test_a_population_is_interrupted_moved_and_goes_on_with_the_values_that_its_copies_had(
+    tmp_path: Path,
+) -> None:
+    file, folder, moved = tmp_path / "sweep.yaml", tmp_path / "sweep", tmp_path / "moved"
     file.write_text(f"""
-sweep: {{base: {SMOKE}, dir: {folder}, scheduler: pbt, samples: 4}}
+sweep: {{base: {SMOKE}, dir: {folder}, scheduler: pbt, samples: 2, objective: human_seconds_to_90}}
 config:
   sac: {{batch_size: 32, hidden: [32, 32], bc_start_updates: 0, learning_starts: 20}}
   env: {{max_episode_steps: 10}}
   evaluation: {{every_steps: 50, episodes: 2}}
   checkpoint: {{every_steps: 50}}
-  stop: {{env_steps: 400}}
+  stop: {{env_steps: 500}}
 space:
+  demos.scripted_episodes: {{grid: [4, 6]}}  # a person's time: those with six are the poor ones
   sac.bc_weight: {{loguniform: [0.1, 10]}}
   sac.critic_lr: {{choice: [0.0001, 0.0003, 0.001]}}
 """)
-    done = subprocess.run(
-        [sys.executable, "-m", "hil_rllib.sweep", str(file)], cwd=ROOT, capture_output=True, text=True,
-        env=os.environ | {"RAY_worker_niceness": "0"}, check=False,
-    )  # fmt: skip
+    command = [sys.executable, "-u", "-m", "hil_rllib.sweep", str(file)]
+    how: dict[str, Any] = {"cwd": ROOT, "text": True, "env": os.environ | {"RAY_worker_niceness": "0"}}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **how) as sweep:
+        lines = iter(sweep.stdout)
+        copied = next(line.split()[0] for line in lines if " goes on as a copy of trial_0000" in line)
+        sweep.send_signal(signal.SIGINT)
+        assert "Go on with: python -m hil_rllib.sweep" in "".join(lines)
+    assert sweep.returncode == INTERRUPTED
+    folder.rename(moved)
+    with (moved / COPIES_FILE).open() as rows:
+        last = [row for row in csv.DictReader(rows) if row["trial"] == copied][-1]
+    command += [f"sweep.dir={moved}", "--resume"]
+    done = subprocess.run(command, capture_output=True, check=False, **how)
     assert done.returncode == 0, done.stderr
-    assert " goes on as a copy of trial_0000" in done.stdout
-    assert "python -m hil_rllib.evaluate" in done.stdout
-    assert len(list(folder.glob("trial_*"))) == 4
-    for trial in folder.glob("trial_*"):
-        newest = read_state(newest_checkpoint(trial))
-        assert newest["env_steps"] == 400
-        experience = opened(trial)
-        assert newest["config"]["sac"]["critic_lr"] in (0.0001, 0.0003, 0.001)
-        assert newest["journals"]["online"]["records"] > 0
-        experience.close()
+    assert f"python -m hil_rllib.evaluate {moved}" in done.stdout
+    assert not folder.exists()
+    later = [line.split()[0] for line in done.stdout.splitlines() if " goes on as a copy of " in line]
+    for trial in moved.glob("trial_*"):
+        newest, config = read_state(newest_checkpoint(trial)), load_config(trial / "config.yaml")
+        assert newest["env_steps"] == 500
+        assert newest["config"]["sac"]["bc_weight"] == config.sac.bc_weight
+        if trial.name == copied and copied not in later:
+            assert config.demos.scripted_episodes == 4  # the other's, as its experience is
+            assert str(config.sac.bc_weight) == last["sac.bc_weight"]
