@@ -24,7 +24,7 @@ from hil_rllib.data.lerobot_format import DatasetError
 from hil_rllib.results.outcomes import read_report
 from hil_rllib.results.protocol import ARMS, MOST_SEEDS, MOST_STEPS, REAL_DEMOS, SETTINGS, Job, jobs
 from hil_rllib.results.report import NothingFinishedError, check_report, write_report
-from hil_rllib.results.runner import Plan, is_enough, is_finished, make_runs
+from hil_rllib.results.runner import Plan, is_enough, is_finished, make_runs, shares
 from hil_rllib.sac.config import demo_options
 
 
@@ -42,7 +42,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         others = [outcome for folder in args.add for outcome in read_report(folder)]
         place: Path = args.report or out / "report"
         check_report(place, out, others)
-        place.mkdir(parents=True, exist_ok=True)
         if not args.collect:
             plan = Plan(out, args.demos, args.steps, args.jobs)
             there = {
@@ -50,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             }
             missing = [job for job in chosen if job.name not in there]
             check_real_demos([j for j in missing if not is_finished(out / j.name, args.steps)], args.demos)
+            shares(args.jobs)
+            place.mkdir(parents=True, exist_ok=True)  # now, or it fails after the work
             failed = make_runs(missing, plan, lambda job: demo_seconds(job, args.demos), say)
         for job in failed:
             print(f"failed: {job.name}, see {out / job.name}.log", file=sys.stderr)

@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "pretraining": {"contract", "envs", "models"},
     "sac": {"contract", "config", "envs", "collect", "data", "disk", "models", "logs", "under_tune"},
     "offline": {"contract", "config", "envs", "collect", "data", "models", "sac", "under_tune"},
-    "results": {"config", "sac"},
+    "results": {"config", "disk", "sac"},
     "reward": {"contract", "config", "envs", "collect", "data", "models", "sac", "offline"},
     "console": set(),
     "overlay": {"contract"},

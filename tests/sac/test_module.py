@@ -11,6 +11,7 @@ from sac_parts import make_batch, make_module, make_obs
 
 from hil_rllib.collect.encode import FrameEncoder
 from hil_rllib.contract import ACTION_DIM, Gripper, env_action
+from hil_rllib.models.encoder import load_encoder
 from hil_rllib.models.heads import FEATURE_SHAPE
 from hil_rllib.sac.update import split_action
 
@@ -102,7 +103,7 @@ def test_only_the_trainable_encoder_has_a_trunk_in_the_learner():
         return [name for name, _ in make_module(kind).named_parameters() if "encoder.trunk." in name]
 
     assert trunk("features") == trunk("state") == []
-    assert len(trunk("pixels")) == 2 * len(list(FrameEncoder("random", 0).net.parameters()))  # and its target
+    assert len(trunk("pixels")) == 2 * len(list(load_encoder("random").parameters()))  # and its target
 
 
 @pytest.mark.parametrize("kind", ["state", "features"])
