@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -287,9 +288,9 @@ def check_fixed(plan: Plan, origin: str) -> None:
 
 def as_override(key: str, value: Any) -> str:
     """`key=value` as the command line takes it."""
-    plain = list(value) if isinstance(value, tuple) else value
-    text = strict_yaml.dump({"value": plain}).partition(":")[2].strip()
-    return f"{key}={'[' + ', '.join(map(str, plain)) + ']' if isinstance(plain, list) else text}"
+    if isinstance(value, (list, tuple)):
+        return f"{key}={json.dumps(value, ensure_ascii=False)}"  # YAML takes it as it is, on one line
+    return f"{key}={strict_yaml.dump({'value': value}).partition(':')[2].strip()}"
 
 
 def dirname(trial_id: str) -> str:

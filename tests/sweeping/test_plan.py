@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from ray.tune.search.sample import Categorical, Float, Integer
 
+from hil_rllib import strict_yaml
 from hil_rllib.config import Config, ConfigError
 from hil_rllib.sweeping.objective import Objective
-from hil_rllib.sweeping.plan import load_plan
+from hil_rllib.sweeping.plan import as_override, load_plan
 from hil_rllib.sweeping.search import scheduler, searcher, space
 
 CONFIGS = Path(__file__).resolve().parents[2] / "tuned_configs"
@@ -187,6 +188,25 @@ def test_draws_are_tunes(plan) -> None:
 def test_what_cannot_be_swept_is_said_before_anything_runs(plan, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         plan(text)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        (64, 64),
+        ["my demos", "other, more", "ü: [x]", "#5", "null"],
+        [1e-05, 0.5],
+        [True, None],
+        "a, b: c",
+        1e-7,
+        None,
+    ],
+)
+def test_values_come_through_as_they_are(value: object) -> None:
+    key, _, text = as_override("a.key", value).partition("=")
+    assert key == "a.key"
+    found = strict_yaml.parse(text, "here")
+    assert found == (list(value) if isinstance(value, tuple) else value)
 
 
 @pytest.mark.parametrize(
