@@ -71,7 +71,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m hil_rllib.benchmark", description=__doc__.split("\n")[0])
     parser.add_argument("out", type=Path, help="folder of the runs")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, metavar="NAME", help=", ".join(SETTINGS))
-    parser.add_argument("--arms", nargs="+", choices=ARMS, metavar="NAME", help=", ".join(ARMS))
+    parser.add_argument(
+        "--arms",
+        nargs="+",
+        choices=ARMS,
+        metavar="NAME",
+        help=", ".join(f"{name} ({arm.title})" for name, arm in ARMS.items()),
+    )
     parser.add_argument(
         "--seeds", nargs="+", type=seed, metavar="N", help="default: 0 to 4 from state, 0 to 2 from images"
     )

@@ -91,7 +91,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m hil_rllib.evaluate", description=__doc__.split("\n")[0])
     parser.add_argument("source", type=Path, help="a checkpoint, or the folder of a run")
-    parser.add_argument("--episodes", type=int, metavar="N", help="how many (default: the run's, 20)")
+    parser.add_argument(
+        "--episodes",
+        type=int,
+        metavar="N",
+        help="how many (default: the run's); one where all are alike: the same reset each time, no --sampled",
+    )
     parser.add_argument(
         "--seed", type=seed_number, help="of the first reset; others count on (default: the run's)"
     )

@@ -1,9 +1,10 @@
-"""Learning curves of runs: greedy success, intervention rate and a person's seconds, over env steps.
+"""Learning curves of runs: greedy success, intervention rate, a person's seconds, over env steps or updates.
 
     python -m hil_rllib.plot RUN… [--out curves.png]
 
 RUN is the folder of a run, also of one under way, or a folder of runs. Runs that differ in the seed alone are
-drawn together: each thin, their median thick, a band between their quartiles.
+drawn together: each thin, their median thick, a band between their quartiles. Runs that count env steps and
+runs that count updates, such as cloning, cannot share a picture.
 """
 
 from __future__ import annotations

@@ -35,12 +35,19 @@ EXPERT: dict[str, Any] = {  # the synthetic human as one who does it all, from t
 def add_arguments(parser: argparse.ArgumentParser, default_device: str | None) -> None:
     """Options of both commands. default_device: None takes it from the id, else `auto`."""
     parser.add_argument(
-        "--device", choices=NAMES, default=default_device, metavar="NAME", help=", ".join(NAMES)
+        "--device",
+        choices=NAMES,
+        default=default_device,
+        metavar="NAME",
+        help=f"{', '.join(NAMES)} (default: {default_device or 'auto, or as the id says'})",
     )
     parser.add_argument("--mode", choices=MODES, default="hold", help="who is in charge (default: hold)")
     window = parser.add_mutually_exclusive_group()
     window.add_argument(
-        "--viewer", action="store_true", default=None, help="MuJoCo's viewer (default where a person drives)"
+        "--viewer",
+        action="store_true",
+        default=None,
+        help="MuJoCo's viewer (default where a person drives, but not from a browser)",
     )
     window.add_argument("--headless", dest="viewer", action="store_false", help="no window")
     parser.add_argument(
