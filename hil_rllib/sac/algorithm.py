@@ -29,6 +29,7 @@ from hil_rllib.contract import RERECORD
 from hil_rllib.data.experience import Experience
 from hil_rllib.data.replay import Fragment, Nested, ReplayMix, Ring
 from hil_rllib.logs import announced
+from hil_rllib.sac.appeals import Appeals
 from hil_rllib.sac.attention import Attention
 from hil_rllib.sac.checkpoint import continued, keep_recorded, restore_run, save_run
 from hil_rllib.sac.config import HILSACConfig
@@ -110,8 +111,12 @@ class HILSAC(UnderTune, SAC):
             if episode.is_done:
                 thrown_away = bool(episode.get_infos(-1).get(RERECORD))
                 self.experience.end(fragment.episode_id, totals, kept=not thrown_away)
-        if self.refits and group.operator:
-            self.refits.add(group.name, episode, withdraw=self.experience.withdraw)
+        if group.operator:
+            refuted = self.appeals.note(group.name, episode)
+            if refuted is not None:
+                self.experience.withdraw(str(refuted.id_))
+            if self.refits:
+                self.refits.add(episode, refuted)
 
     def _finish(self) -> None:
         """Have the runners do nothing more, and store what they did until then."""
@@ -247,6 +252,7 @@ class HILSAC(UnderTune, SAC):
         self._block = max(1, int(hil.sac.utd_ratio))
         self._blocks_per_push = max(1, hil.sac.weight_push_every // self._block)
 
+        self.appeals = Appeals()
         self.refits = Refits(self.config) if self.config.refitter else None
         self.writers: dict[str, Any] = {}  # by their datasets' names; an actor lives while its handle is held
         # Fragments that may be under way on the runners before the learner counts as behind.

@@ -3,8 +3,7 @@
 When an operator ends an episode as success or failure, its last observation becomes a labelled frame; so
 does, as a failure, that of an episode which the classifier ended and the operator appeals against. Every so
 many of them a process of its own trains the classifier on, with these and frames it was made from, and
-chooses its threshold anew; runners take it over at a reset. The reward that an appeal is about is taken back
-in the replay; all others stay as they were given.
+chooses its threshold anew; runners take it over at a reset.
 
 Verdicts are a person's: each goes to a journal beside the replay's as it is given. Whoever learns from them
 can be killed and begins again from all of them.
@@ -14,8 +13,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +26,7 @@ from torch.nn import functional as F
 
 from hil_rllib.collect.classifier_reward import ClassifierSpec, State, SuccessClassifier
 from hil_rllib.config import Config, ConfigError
-from hil_rllib.contract import APPEAL, CAMERAS, CLASSIFIED, RERECORD, VERDICT
+from hil_rllib.contract import CAMERAS, VERDICT
 from hil_rllib.data.journal import Journal
 from hil_rllib.data.journal_format import Record
 from hil_rllib.data.replay import stacked
@@ -147,14 +144,6 @@ class Refitter:
         return batch, torch.from_numpy(np.concatenate([said[new], labels[old]])).float()
 
 
-@dataclass
-class _Claim:
-    """A final frame that the classifier called success, and of which episode."""
-
-    features: Maps
-    episode_id: str
-
-
 class Refits:
     """The learner's side: keeps verdicts, orders refits without waiting for them."""
 
@@ -164,7 +153,6 @@ class Refits:
         self._labels: list[bool] = []
         self._ordered = 0  # of these, given to the actor
         self._journal = Journal(Path(config.hil.run.dir) / "replay", "verdicts")
-        self._claims: dict[str, _Claim] = {}  # operator → the last episode that the classifier ended for them
         actor = ray.remote(num_cpus=0, max_restarts=-1, name=config.refitter)(Refitter)
         self.actor = actor.remote(config.classifier, config.hil.run.seed)
 
@@ -173,25 +161,16 @@ class Refits:
         """Of all operators, in the run's lifetime."""
         return len(self._labels)
 
-    def add(self, operator: str, episode: SingleAgentEpisode, withdraw: Callable[[str], None]) -> None:
-        """Look at an operator's fragment. withdraw: takes back the reward at the end of a stored episode."""
-        if any(APPEAL in info for info in episode.get_infos()[1:]) and operator in self._claims:
-            claim = self._claims.pop(operator)
-            withdraw(claim.episode_id)
-            self._label(claim.features, False)
-        if not episode.is_done:
-            return
-        self._claims.pop(operator, None)
-        last = episode.get_infos(-1)
-        maps = stacked(episode.get_observations(slice(-1, None)))["features"]
-        features = {camera: np.array(maps[camera][-1]) for camera in CAMERAS}
-        if VERDICT in last:
-            self._label(features, bool(last[VERDICT]))
-        elif last.get(CLASSIFIED) and not last.get(RERECORD):
-            self._claims[operator] = _Claim(features, str(episode.id_))
+    def add(self, fragment: SingleAgentEpisode, refuted: SingleAgentEpisode | None = None) -> None:
+        """Look at an operator's fragment. refuted: the end of an episode that it says was no success."""
+        if refuted is not None:
+            self._label(refuted, False)
+        if fragment.is_done and VERDICT in (last := fragment.get_infos(-1)):
+            self._label(fragment, bool(last[VERDICT]))
 
-    def _label(self, features: Maps, success: bool) -> None:
-        self._keep(features, success)
+    def _label(self, fragment: SingleAgentEpisode, success: bool) -> None:
+        maps = stacked(fragment.get_observations(slice(-1, None)))["features"]
+        self._keep({camera: np.array(maps[camera][-1]) for camera in CAMERAS}, success)
         self._order_if_due()
 
     def _keep(self, features: Maps, success: bool) -> None:

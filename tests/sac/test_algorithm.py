@@ -22,6 +22,7 @@ from hil_rllib.contract import DISCRETE_PENALTY, IS_INTERVENTION, RERECORD, env_
 from hil_rllib.data.experience import Experience
 from hil_rllib.data.replay import Fragment, Ring, nested_map
 from hil_rllib.sac.algorithm import HILSAC
+from hil_rllib.sac.appeals import Appeals
 from hil_rllib.sac.config import LOCKSTEP_REPORT_STEPS, build_env
 
 # A person who helps now and then, from the first step on, without hesitation.
@@ -219,8 +220,10 @@ def test_a_rerecorded_episode_of_a_person_reaches_no_ring(tmp_path):
 
     online, demo = Ring(100, space), Ring(100, space)
     experience = Experience(online, demo, tmp_path)
-    loop = SimpleNamespace(stats=Statistics(), experience=experience, pushes=0, attention=None, refits=None)
-    person = SimpleNamespace(realtime=True)
+    loop = SimpleNamespace(
+        stats=Statistics(), experience=experience, pushes=0, attention=None, appeals=Appeals(), refits=None
+    )
+    person = SimpleNamespace(name="operator", operator=True, realtime=True)
     for first, info, truncated in ((0, {}, False), (5, {RERECORD: True}, True)):
         HILSAC._store(loop, person, fragment("thrown away", first, info, truncated))
     assert (len(online), len(demo), experience.env_steps) == (0, 0, 0)

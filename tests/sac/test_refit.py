@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,13 +11,17 @@ import torch
 from ray.exceptions import RayActorError
 from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from sac_parts import SPACES
 
 from hil_rllib.collect.classifier_reward import ClassifierSpec
+from hil_rllib.collect.statistics import Statistics
 from hil_rllib.contract import APPEAL, CAMERAS, CLASSIFIED, IS_INTERVENTION, RERECORD, VERDICT
 from hil_rllib.data.experience import Experience
-from hil_rllib.data.replay import Fragment, Ring
+from hil_rllib.data.replay import Ring
 from hil_rllib.models.success import SuccessHead
+from hil_rllib.sac.algorithm import HILSAC
+from hil_rllib.sac.appeals import Appeals
 from hil_rllib.sac.refit import Refits, Refitter
 
 SIZES = {"latent_dim": 8, "per_channel": 1, "dropout": 0.0, "hidden": 8}
@@ -141,7 +146,8 @@ def episode(last, *, value=0.0, steps=3, first=None, done=True, by_hand=False):
     made = SingleAgentEpisode(
         observations=[observation] * (steps + 1), infos=infos, actions=[np.zeros(4, np.float32)] * steps,
         rewards=[0.0] * (steps - 1) + [1.0], terminated=done,
-        extra_model_outputs={IS_INTERVENTION: [np.float32(by_hand)] * steps}, len_lookback_buffer=0,
+        extra_model_outputs={IS_INTERVENTION: [np.float32(by_hand)] * steps, WEIGHTS_SEQ_NO: [0] * steps},
+        len_lookback_buffer=0,
     )  # fmt: skip
     return made.to_numpy()
 
@@ -152,16 +158,29 @@ def rings():
 
 
 @pytest.fixture
-def stored(refits, rings, tmp_path):
-    """Stores an episode as the algorithm does."""
-    experience = Experience(*rings, tmp_path / "replay")
+def store(rings, tmp_path):
+    """The algorithm's own `_store`, with refits or without."""
+    experience, appeals = Experience(*rings, tmp_path / "replay"), Appeals()
+    operator = SimpleNamespace(name="operator", operator=True, realtime=False)
 
-    def stored(one):
-        experience.add(Fragment.from_episode(one), {})
-        refits.add("operator", one, withdraw=experience.withdraw)
+    def store(one, refits=None):
+        loop = SimpleNamespace(
+            stats=Statistics(),
+            experience=experience,
+            pushes=0,
+            attention=None,
+            appeals=appeals,
+            refits=refits,
+        )
+        HILSAC._store(loop, operator, one)
 
-    yield stored
+    yield store
     experience.close()
+
+
+@pytest.fixture
+def stored(store, refits):
+    return partial(store, refits=refits)
 
 
 def test_verdicts_become_labels_and_every_so_many_order_a_refit(refits, stored):
@@ -173,6 +192,14 @@ def test_verdicts_become_labels_and_every_so_many_order_a_refit(refits, stored):
     ((features, labels),) = refits.actor.orders
     assert labels == [True, False]
     assert [float(f["wrist"].mean()) for f in features] == [1.0, 2.0]
+
+
+def test_an_appeal_takes_the_reward_back_where_nothing_is_refitted_too(store, rings):
+    store(episode({CLASSIFIED: True}, by_hand=True))
+    store(episode({}, first={APPEAL: True}, done=False))
+    for ring in rings:
+        assert not ring.steps[Columns.REWARDS][:4].any()
+        assert not ring.steps[Columns.TERMINATEDS][:4].any()
 
 
 def test_an_appeal_labels_the_last_claim_and_takes_its_reward_back(refits, stored, rings):
@@ -192,7 +219,7 @@ def test_an_appeal_labels_the_last_claim_and_takes_its_reward_back(refits, store
 
 def judge(refits, *verdicts):
     for value, verdict in verdicts:
-        refits.add("operator", episode({VERDICT: verdict}, value=value), withdraw=None)
+        refits.add(episode({VERDICT: verdict}, value=value))
 
 
 def said(refits):

@@ -166,7 +166,8 @@ def test_what_a_verdict_teaches_reaches_the_runners(trained, configure, build):
     runners = algorithm.collector.groups[0].runners
     algorithm.train()  # the runner enters service
     (before,) = runners.foreach_env_runner(probability_of_nothing, local_env_runner=False)
-    algorithm.refits._label({camera: np.zeros((512, 4, 4), np.float16) for camera in CAMERAS}, True)
+    algorithm.refits._keep({camera: np.zeros((512, 4, 4), np.float16) for camera in CAMERAS}, True)
+    algorithm.refits._order_if_due()
     ray.get(algorithm.refits.actor.get_state.remote())  # once the refit is done
     algorithm.train()  # 50 steps, ten resets
     (after,) = runners.foreach_env_runner(probability_of_nothing, local_env_runner=False)
