@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
+import os
+import shutil
 import signal
 import sys
+import termios
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self, TextIO
@@ -27,6 +32,37 @@ def seed_number(text: str) -> int:
     return int(text)
 
 
+def fitting(text: str, stream: TextIO) -> str:
+    """`text` cut to one row of the terminal: of several only the last could be written over."""
+    try:
+        columns = os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):  # no terminal
+        columns = 0
+    columns = columns or shutil.get_terminal_size().columns
+    return text if len(text) < columns else f"{text[: columns - 2]}…"
+
+
+@contextlib.contextmanager
+def keys_not_typed(wanted: bool = True) -> Iterator[None]:
+    """Keys pressed meanwhile do not show in the terminal, and the shell does not take them as typed later.
+
+    For keys that drive the arm whatever window has the focus: ↑ and Enter would be the last command again.
+    Where stdin is a terminal with this process in the foreground; Ctrl-C works as ever.
+    """
+    if not wanted or not sys.stdin.isatty() or os.tcgetpgrp(sys.stdin.fileno()) != os.getpgrp():
+        yield
+        return
+    terminal = sys.stdin.fileno()
+    before = termios.tcgetattr(terminal)
+    silent = termios.tcgetattr(terminal)
+    silent[3] &= ~(termios.ECHO | termios.ICANON)
+    termios.tcsetattr(terminal, termios.TCSADRAIN, silent)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(terminal, termios.TCSAFLUSH, before)  # what was typed is thrown away
+
+
 class LiveLine:
     """One line on a terminal that is written over; a plain line every ten seconds elsewhere."""
 
@@ -39,7 +75,7 @@ class LiveLine:
     def show(self, text: str) -> None:
         """The state of this moment."""
         if self._live:
-            self._write(f"\r\x1b[K{text}")
+            self._write(f"\r\x1b[K{fitting(text, self._stream)}")
             self._open = True
         elif time.monotonic() - self._shown_at >= PLAIN_EVERY_S:
             self._shown_at = time.monotonic()

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 from ray import tune
 
 from hil_rllib.config import Config
+from hil_rllib.console import fitting
 
 PLAIN_EVERY_S = 10.0  # [s] between lines where the output is no terminal
 
@@ -48,9 +49,8 @@ class ProgressLine(tune.Callback):
         self._runners = config.operator.count + config.runners.autonomous
         self._started = self._printed_at = time.monotonic()
         self._evaluated_at: float | None = None
-        self.curves: str | None = (
-            None  # the folder where Tune writes them, before it copies them to the run's
-        )
+        # The folder where Tune writes them, before it copies them to the run's.
+        self.curves: str | None = None
 
     def on_trial_result(
         self, iteration: int, trials: list, trial: Any, result: dict[str, Any], **_: Any
@@ -67,7 +67,8 @@ class ProgressLine(tune.Callback):
             )
         if self._live or time.monotonic() - self._printed_at >= PLAIN_EVERY_S:
             self._printed_at = time.monotonic()
-            self._write(self._line(result["hil"]), keep=not self._live)
+            line = self._line(result["hil"])
+            self._write(fitting(line, self._stream) if self._live else line, keep=not self._live)
 
     def close(self) -> None:
         if self._live:

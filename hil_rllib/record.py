@@ -28,7 +28,15 @@ from numpy.typing import NDArray
 
 from envs.gl import HeadlessGLError, require_headless_gl
 from envs.viewer import NoDisplayError
-from hil_rllib.console import INTERRUPTED, Interrupt, LiveLine, UsageError, report, seed_number
+from hil_rllib.console import (
+    INTERRUPTED,
+    Interrupt,
+    LiveLine,
+    UsageError,
+    keys_not_typed,
+    report,
+    seed_number,
+)
 from hil_rllib.contract import CAMERAS, DISCRETE_PENALTY, IS_INTERVENTION, LABEL, RERECORD, SUCCESS, TASKS
 from hil_rllib.data import hub_push
 from hil_rllib.data import lerobot_format as fmt
@@ -124,6 +132,7 @@ def record_dataset(args: argparse.Namespace) -> int:
             labels=args.label,
         ) as writer,
         Interrupt() as ctrl_c,
+        keys_not_typed(seat.by_keyboard),
         contextlib.closing(LiveLine()) as line,
     ):
         keep_failures = args.keep_failures or args.label

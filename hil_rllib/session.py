@@ -87,6 +87,10 @@ class Seat:
     viewer: PassiveViewerWrapper | None
 
     @property
+    def by_keyboard(self) -> bool:
+        return isinstance(self.env.device, device_class("keyboard"))
+
+    @property
     def window_closed(self) -> bool:
         return self.viewer is not None and not self.viewer.is_running
 

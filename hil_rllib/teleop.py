@@ -22,7 +22,16 @@ import gymnasium
 
 from envs.gl import HeadlessGLError
 from envs.viewer import SCENES, NoDisplayError, open_scene
-from hil_rllib.console import INTERRUPTED, Interrupt, LiveLine, UsageError, new_file, report, seed_number
+from hil_rllib.console import (
+    INTERRUPTED,
+    Interrupt,
+    LiveLine,
+    UsageError,
+    keys_not_typed,
+    new_file,
+    report,
+    seed_number,
+)
 from hil_rllib.contract import IS_INTERVENTION, RERECORD, SUCCESS
 from hil_rllib.devices import DeviceUnavailable
 from hil_rllib.devices.controls import help_text
@@ -105,7 +114,12 @@ def teleoperate(args: argparse.Namespace) -> None:
     if args.video is not None:
         env = VideoRecorder(env, args.video, who=idle)
     meter = Meter(idle)
-    with contextlib.closing(env), Interrupt() as ctrl_c, contextlib.closing(LiveLine()) as line:
+    with (
+        contextlib.closing(env),
+        Interrupt() as ctrl_c,
+        keys_not_typed(seat.by_keyboard),
+        contextlib.closing(LiveLine()) as line,
+    ):
         if text := controls(seat.env.device):
             line.keep(text)
         drive(env, seat, policy, args, meter, line, lambda: ctrl_c.asked or seat.window_closed)

@@ -24,7 +24,7 @@ from envs.gl import HeadlessGLError, require_headless_gl
 from hil_rllib.algorithms import ALGORITHMS
 from hil_rllib.collect.runners import RunnerError
 from hil_rllib.config import CONFIG_FILE, SUMMARY_FILE, Config, ConfigError, absolute, load_config
-from hil_rllib.console import report
+from hil_rllib.console import keys_not_typed, report
 from hil_rllib.data.demos import load_demos
 from hil_rllib.data.lerobot_format import DatasetError
 from hil_rllib.devices import DeviceUnavailable, check_device, check_present, device_class
@@ -236,6 +236,13 @@ def check_operator(config: Config) -> None:
             )
 
 
+def by_keyboard(config: Config) -> bool:
+    """Whether somebody drives with the keyboard of this machine."""
+    return "RAY_ADDRESS" not in os.environ and device_class("keyboard") in map(
+        device_class, config.operator.devices
+    )
+
+
 def train(
     config: Config,
     run_dir: Path,
@@ -277,7 +284,7 @@ def train(
                 ),
             ),
         )
-        with signals.asking(stopper.interrupt):
+        with signals.asking(stopper.interrupt), keys_not_typed(by_keyboard(config)):
             result = tuner.fit()[0]
     except Exception as error:
         return ended_early(error, run_dir, progress.curves)  # or raises it
