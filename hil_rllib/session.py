@@ -64,7 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser, default_device: str | None) -
     )
     parser.add_argument("--random", action="store_true", help="the cube starts at a random place, by seed")
     parser.add_argument(
-        "--episode-steps", type=int, metavar="N", help="time limit (default: the cube 100, the boxes 600)"
+        "--episode-steps",
+        type=int,
+        metavar="N",
+        help="time limit (default: a policy's own, else 100 for the cube, 600 for the boxes)",
     )
     parser.add_argument("--quality", choices=("full", "fast"), help="of drawn images (default: full)")
 

@@ -178,6 +178,7 @@ def _seat_beside_policy(args: argparse.Namespace) -> tuple[Seat, Policy]:
     random = args.random or config.env.random_block_position
     quality = args.quality or config.env.render_quality
     section = replace(config.env, random_block_position=random, render_quality=quality)
+    args.episode_steps = args.episode_steps or config.env.max_episode_steps
     seat = take_seat(args, config.env.id, expert=False, **env_options(section))
     return seat, load_policy(checkpoint, config, seat.env)
 

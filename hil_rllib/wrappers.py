@@ -142,8 +142,9 @@ class InputsControlWrapper(gymnasium.Wrapper):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """A new episode; a verdict about the old one that was not read yet is forgotten."""
-        self._guard.reset()
-        return self.env.reset(seed=seed, options=options)
+        result = self.env.reset(seed=seed, options=options)
+        self._guard.reset()  # afterwards: resetting takes a while, in which a key may still be pressed
+        return result
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         read_at = time.perf_counter()
@@ -154,7 +155,8 @@ class InputsControlWrapper(gymnasium.Wrapper):
             executed = self.idle_action()
         info[MOTION_LATENCY_MS] = 1000.0 * (self._timer.moved_at - read_at)
         info[IS_INTERVENTION] = command is not None
-        info[TELEOP_ACTION] = info[ACTION_INTERVENTION] = np.array(executed, np.float32)
+        inside = np.clip(executed, self._box.low, self._box.high)  # as the env does
+        info[TELEOP_ACTION] = info[ACTION_INTERVENTION] = np.array(inside, np.float32)
         info[NEXT_SUCCESS] = bool(info.get(SUCCESS, False))
         info.setdefault(RERECORD, False)
         if self.auto_reset and (terminated or truncated):

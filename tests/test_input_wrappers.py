@@ -87,6 +87,39 @@ def test_auto_reset_begins_the_next_episode_and_keeps_the_last_observation():
     env.close()
 
 
+def test_a_policy_that_leaves_the_box_is_told_of_as_it_was_executed():
+    env = make()
+    _, _, _, _, info = env.step(np.array([3.0, -3.0, 0.0, 1.0], np.float32))
+    np.testing.assert_array_equal(info["teleop_action"], [1.0, -1.0, 0.0, 1.0])
+    env.close()
+
+
+class Resetting(gymnasium.Wrapper):
+    """Calls `meanwhile` while the env resets."""
+
+    def __init__(self, env, meanwhile):
+        super().__init__(env)
+        self.meanwhile = meanwhile
+
+    def reset(self, **options):
+        self.meanwhile()
+        return self.env.reset(**options)
+
+
+def test_a_verdict_given_while_the_env_resets_is_not_about_the_episode_that_begins():
+    class Keys(Puppet):
+        def reset(self):
+            self.commands.clear()
+
+    keys = Keys()
+    base = Resetting(gymnasium.make(BASE), lambda: keys.commands.append(SUCCESS))
+    env = InputsControlWrapper(wrap_env(base, reset_delay_seconds=0), use_gripper=True, device=keys)
+    env.reset(seed=0)
+    _, reward, terminated, _, _ = env.step(POLICY)
+    assert (reward, terminated) == (0.0, False)
+    env.close()
+
+
 @pytest.mark.parametrize("use_gripper", [False, True])
 @pytest.mark.parametrize("use_orientation", [False, True])
 def test_actions_have_the_entries_that_were_asked_for(use_gripper, use_orientation):

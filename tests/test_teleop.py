@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import av
 import pytest
 
 from hil_rllib import teleop
+from hil_rllib.config import Config
 from hil_rllib.devices.controls import CONTROLS
 from hil_rllib.session import split_id
 
@@ -111,3 +113,15 @@ def test_help_shows_every_control(capsys):
     shown = capsys.readouterr().out
     for control in CONTROLS:
         assert control.does in shown
+
+
+def test_a_policy_is_driven_beside_for_as_long_as_its_own_episodes_are(monkeypatch):
+    config = replace(Config(), env=replace(Config().env, max_episode_steps=300, image_obs=False))
+    monkeypatch.setattr("hil_rllib.sac.checkpoint_files.find_checkpoint", lambda path: path)
+    monkeypatch.setattr("hil_rllib.trained.read_config", lambda _: (config, 0))
+    monkeypatch.setattr("hil_rllib.trained.load_policy", lambda *_: None)
+    for options, limit in (([], 300), (["--episode-steps", "7"], 7)):
+        args = teleop.parse_args(["--policy", "run", "--device", "none", "--headless", *options])
+        seat, _ = teleop._seat_beside_policy(args)
+        assert seat.env.get_wrapper_attr("_max_episode_steps") == limit
+        seat.env.close()
