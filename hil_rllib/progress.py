@@ -25,7 +25,8 @@ class RunStopper(tune.Stopper):
         self.diverged = False  # too many updates in a row could not be made
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        passed = result.get("evaluation", {}).get("passed_in_row", 0)
+        evaluation = result.get("evaluation", {})
+        passed = evaluation.get("passed_in_row", 0) if evaluation.get("weights_of_now", 1) else 0
         solved = self._stop.success is not None and passed >= self._stop.evaluations_in_row
         self.diverged = bool(result["hil"].get("diverged"))
         return self.interrupted or self.diverged or solved or result["hil"][self._clock] >= self._end

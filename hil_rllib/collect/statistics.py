@@ -14,6 +14,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
 from hil_rllib.collect.pacing import INPUT_LATENCY_MS, LATENCY_MS, MISSED_DEADLINE, STEP_INTERVAL_MS
+from hil_rllib.config import StopSection
 from hil_rllib.contract import CLASSIFIED, CONTROL_DT, HELD_COMMANDS, IS_INTERVENTION, RERECORD, SUCCESS
 
 logger = logging.getLogger(__name__)
@@ -182,8 +183,13 @@ class Evaluations:
     def __post_init__(self) -> None:
         self._lost: list[float] = []  # clock [s] of each in a row whose process died
 
-    def add(self, results: Sequence[Any], at: int, target: float | None) -> None:
-        """Take in one evaluation. results: `EpisodeResult`s; at: by the clock; target: stop.success."""
+    def add(
+        self, results: Sequence[Any], at: int, target: float | None, *, weights_of_now: bool = True
+    ) -> None:
+        """Take in one evaluation. results: `EpisodeResult`s; at: by the clock; target: stop.success.
+
+        weights_of_now: nothing was learned since it was begun.
+        """
         self.failed_in_row = 0
         self._lost.clear()
         success = float(np.mean([r.success for r in results]))
@@ -197,7 +203,16 @@ class Evaluations:
             "penalty": float(np.mean([r.penalty for r in results])),
             f"at_{self.clock}": at,  # whose weights these are
             "passed_in_row": self.passed_in_row,
+            "weights_of_now": float(weights_of_now),
         }
+
+    def passed(self, stop: StopSection) -> bool:
+        """Whether enough in a row have passed to end the run."""
+        return stop.success is not None and self.passed_in_row >= stop.evaluations_in_row
+
+    def to_confirm(self, stop: StopSection) -> bool:
+        """Whether the last of these was of weights from which learning has gone on since."""
+        return self.passed(stop) and self.latest.get("weights_of_now") == 0.0
 
     @classmethod
     def restored(cls, state: Mapping[str, Any], target: float | None) -> Self:

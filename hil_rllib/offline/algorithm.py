@@ -162,9 +162,7 @@ class OfflineRun(UnderTune, MARWIL):
         self.offline_data.rng.bit_generator.state = state["sampler"]
         self.evaluations = Evaluations.restored(state, self.hil.stop.success)
         self.skips.set_state(state.get("skips", {}))
-        stop, passed = self.hil.stop, self.evaluations.passed_in_row
-        solved = stop.success is not None and passed >= stop.evaluations_in_row
-        self.over = solved or self.updates >= self.hil.schedule[1]
+        self.over = self.evaluations.passed(self.hil.stop) or self.updates >= self.hil.schedule[1]
         self._clock = (time.monotonic(), self.updates)
         restore_random(Path(path))
 

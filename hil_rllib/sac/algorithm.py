@@ -54,6 +54,7 @@ class HILSAC(UnderTune, SAC):
     evaluator: Any  # handle of the Ray actor
     _evaluation: ray.ObjectRef | None  # the one under way
     _evaluated_at: int  # [env steps]
+    _evaluated_updates: int  # made when the last evaluation was begun
     _checkpointed_at: int  # [env steps]
     _since_metrics: int  # updates
 
@@ -135,8 +136,11 @@ class HILSAC(UnderTune, SAC):
         return self.env_steps >= self.hil.stop.env_steps
 
     def _owed(self) -> int:
-        """Updates the UTD budget still allows: (steps − warm-up)·utd − updates made."""
-        if self.skips.too_many:
+        """Updates the UTD budget still allows: (steps − warm-up)·utd − updates made.
+
+        None once evaluations have passed: the run ends with these weights, or has them evaluated first.
+        """
+        if self.skips.too_many or self.evaluations.passed(self.hil.stop):
             return 0
         sac = self.hil.sac
         return int(max(0, self.env_steps - sac.learning_starts) * sac.utd_ratio) - self.updates
@@ -189,13 +193,14 @@ class HILSAC(UnderTune, SAC):
     def _evaluate_when_due(self, now: bool = False) -> None:
         """Start a greedy evaluation every so many steps, one at a time; take its result once it is there.
 
-        The last one is waited for.
+        The last one is waited for. Where one passes that would end the run, and learning has gone on since,
+        another follows at once, and learning waits for it: the run ends with weights that passed.
         """
         every = self.hil.evaluation.every_steps
-        due = self.env_steps // every > self._evaluated_at // every
         while True:
-            if self._evaluation is None and (due or now):
-                self._evaluated_at = self.env_steps
+            due = self.env_steps // every > self._evaluated_at // every
+            if self._evaluation is None and (due or now or self.evaluations.to_confirm(self.hil.stop)):
+                self._evaluated_at, self._evaluated_updates = self.env_steps, self.updates
                 self._evaluation = self.evaluator.run.remote(self.policy_state()[DEFAULT_MODULE_ID])
             if self._evaluation is None:
                 return
@@ -213,8 +218,8 @@ class HILSAC(UnderTune, SAC):
             else:
                 # What it starts from, before the first step, is reported but does not end a run.
                 target = self.hil.stop.success if self._evaluated_at else None
-                self.evaluations.add(results, self._evaluated_at, target)
-            due = False
+                of_now = self._evaluated_updates == self.updates
+                self.evaluations.add(results, self._evaluated_at, target, weights_of_now=of_now)
 
     def step(self) -> dict[str, Any]:
         result = super().step()
@@ -248,7 +253,7 @@ class HILSAC(UnderTune, SAC):
         self.base = self.config.base  # kept here: its checkpoint may go
         self._learner_metrics: dict[str, float] = {}
         self.updates = self.pushes = 0
-        self._evaluated_at = self._checkpointed_at = self._since_metrics = 0
+        self._evaluated_at = self._evaluated_updates = self._checkpointed_at = self._since_metrics = 0
         self._block = max(1, int(hil.sac.utd_ratio))
         self._blocks_per_push = max(1, hil.sac.weight_push_every // self._block)
 
