@@ -137,16 +137,23 @@ class Experience:
         self._record("withdraw", episode_id, None, self.note)
 
     def _record(
-        self, kind: Kind, episode_id: str, fragment: Fragment | None, note: Mapping[str, Any]
+        self,
+        kind: Kind,
+        episode_id: str,
+        fragment: Fragment | None,
+        note: Mapping[str, Any],
+        known: Collection[tuple[str, int]] = (),
     ) -> None:
+        """known: (episode, first step) of a person's stretches that the demo ring has already."""
         if fragment is not None and not len(fragment):
             return
         self.note = dict(note)
         journal = self._online.journal
         if kind == "withdraw":
             self._withdraw(episode_id)
-        for intervention in self._take(journal.records, kind, episode_id, fragment):
-            self.add_demo(intervention)
+        for stretch in self._take(journal.records, kind, episode_id, fragment):
+            if (stretch.episode_id, stretch.first_step) not in known:
+                self.add_demo(stretch)
         state = {"env_steps": self.env_steps, "note": self.note}
         for track in self._tracks.values():
             while len(track.ends) > ENDS:
@@ -297,8 +304,8 @@ class Experience:
             self.add_demo(stretch)
         for episode_id in withdrawn:
             self._withdraw(episode_id, known_withdrawn)
-        for episode_id in list(self._held):
-            self.end(episode_id, self.note, kept=True)
+        for episode_id in list(self._held):  # its end, too, may be in the demo journal alone
+            self._record("keep", episode_id, None, self.note, known)
         self._on_disk = {"env_steps": self.env_steps, **self.note}
         return begun or cursor is not None
 

@@ -116,9 +116,10 @@ class Journal:
                     break
                 if part.number > expected and not hurt:  # otherwise the damage is what is missing
                     wrong.append(Missing(self.folder / self.name, expected, part.number))
+                again = part.number < last  # the disk refused when it was written, and to be cut back
                 expected, hurt = max(expected, part.number + 1), False
-                sound, last = part.end, part.number + 1
-                if part.number >= start:
+                sound, last = part.end, max(last, part.number + 1)
+                if part.number >= start and not again:
                     take(part)
             if cut and (sound < file.stat().st_size or not sound):
                 _truncate(file, sound)

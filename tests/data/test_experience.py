@@ -131,6 +131,26 @@ def test_a_persons_episode_waits_for_its_end_and_is_on_disk_meanwhile(tmp_path):
     resumed.close()
 
 
+def test_a_held_episode_whose_end_the_demo_journal_alone_has_comes_back_once(tmp_path):
+    experience = opened(tmp_path)
+    experience.recover(exact=False)
+    experience.begin()
+    experience.hold(fragment(1, 0, 3, flags=[1, 1, 1]), {})
+    experience.hold(fragment(1, 3, 2, flags=[0, 1], terminated=True), {})
+    experience.cursor()
+    (online,) = tmp_path.glob("online-*")
+    held = online.stat().st_size
+    experience.end("1", {}, kept=True)
+    experience.close()
+    os.truncate(online, held)  # a power cut, of the last record only
+    expected = [1000, 1001, 1002, 1003, 1004], [1000, 1001, 1002, 1004]
+    for _ in range(2):
+        resumed = opened(tmp_path)
+        resumed.recover(exact=False)
+        assert rings(resumed) == expected
+        resumed.close()
+
+
 def test_a_run_killed_while_it_read_its_demonstrations_reads_them_anew(tmp_path):
     experience = opened(tmp_path)
     experience.recover(exact=False)

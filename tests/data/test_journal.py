@@ -172,6 +172,33 @@ def test_a_disk_that_is_full_when_a_file_begins_leaves_nothing_that_cannot_be_re
     assert read(tmp_path)[0] == list(range(5))
 
 
+def test_a_record_that_could_be_neither_synced_nor_cut_back_comes_back_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal_module, "RETRY_S", 0.05)
+    journal = write(tmp_path, 2)
+    refused = []
+
+    def refusing_once(real):
+        def call(*arguments):
+            if real.__name__ in refused:
+                return real(*arguments)
+            refused.append(real.__name__)
+            raise OSError(errno.EIO, "Input/output error")
+
+        return call
+
+    for name in ("fsync", "ftruncate"):
+        monkeypatch.setattr(journal_module.os, name, refusing_once(getattr(os, name)))
+    journal.append({"k": 2}, {"x": np.full(100, 2, np.float16)})
+    deadline = time.monotonic() + 10
+    while journal.safe < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    journal.append({"k": 3}, {"x": np.full(100, 3, np.float16)})
+    journal.close()
+    assert refused == ["fsync", "ftruncate"]
+    assert read(tmp_path) == ([0, 1, 2, 3], [])
+
+
 @pytest.mark.parametrize("refuses", ["write", "fsync"])
 def test_a_disk_that_is_full_for_a_while_loses_nothing(tmp_path, monkeypatch, caplog, refuses):
     monkeypatch.setattr(journal_module, "RETRY_S", 0.05)
