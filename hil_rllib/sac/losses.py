@@ -26,6 +26,14 @@ def ensemble_value(q: Tensor, subset: int | None) -> Tensor:
     return q.min(0).values
 
 
+def policy_value(q: Tensor, subset: int | None) -> Tensor:
+    """What the actor climbs, q (E, B) → (B,): the minimum, or the mean where targets take a random subset's.
+
+    Source: SAC; REDQ (Chen 2021), RLPD (Ball 2023).
+    """
+    return q.min(0).values if subset is None else q.mean(0)
+
+
 def critic_loss(q: Tensor, target: Tensor) -> Tensor:
     """Mean squared TD error, summed over critics. q: (E, B); target: (B,). Source: SAC, eq. 5."""
     return (q - target).square().mean(-1).sum()

@@ -72,7 +72,7 @@ def update(
         terms["gripper_margin_loss"] = anchor * cfg.gripper_margin_weight * margin
     if train_actor:
         sampled, log_prob = module.actor.sample(latent.detach())
-        q_of_policy = losses.ensemble_value(
+        q_of_policy = losses.policy_value(
             frozen(module.critics, latent.detach(), sampled), cfg.critic_subsample
         )
         alpha = module.log_alpha.exp()

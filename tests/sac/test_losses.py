@@ -55,6 +55,12 @@ def test_temperature_falls_when_entropy_exceeds_its_target():
     assert log_alpha.grad > 0  # entropy 5 > -2: descent lowers log α
 
 
+def test_the_actor_climbs_the_minimum_or_beside_a_subset_the_mean_of_all():
+    q = torch.randn(5, 8)
+    assert torch.equal(losses.policy_value(q, None), q.min(0).values)
+    assert torch.equal(losses.policy_value(q, 2), q.mean(0))
+
+
 def test_ensemble_value_is_the_minimum_and_a_subset_is_never_lower():
     q = torch.randn(10, 256)
     assert torch.equal(losses.ensemble_value(q, None), q.min(0).values)
