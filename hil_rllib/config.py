@@ -156,12 +156,13 @@ class SACSection:
     initial_temperature: Annotated[float, Range(above=0)] = 0.01  # LeRobot
     target_entropy: float | None = None  # null: −|A|/2, gripper counted; LeRobot
     num_critics: Positive = 2  # SAC
-    critic_subsample: Positive | None = None  # critics in the target's minimum; null: all. RLPD: 2 of 10
+    # Critics in the target's minimum, a random choice; the actor then climbs the mean of all. RLPD: 2 of 10.
+    critic_subsample: Positive | None = None  # null: the minimum of all, for both
     hidden: Annotated[tuple[int, ...], Range(low=1), NotEmpty()] = (256, 256)  # SAC
     online_capacity: Positive = 100_000  # [steps]; LeRobot
     demo_capacity: Positive = 100_000  # [steps]; LeRobot
     learning_starts: Count = 100  # [env steps]; LeRobot
-    weight_push_every: Positive = 4  # [updates]; LeRobot
+    weight_push_every: Positive = 4  # [updates] at most between two; lockstep: after every round; LeRobot
     grad_clip: Annotated[float, Range(above=0)] = 10.0  # norm; LeRobot
     skip_limit: Positive = 10  # updates in a row, not finite and so skipped, that end a run of any kind; ours
     entropy_backup: bool = False  # HIL-SERL; SAC has it: with α rising it costs a step 0.04 of value here
@@ -453,6 +454,11 @@ def _check(config: Config, origin: str) -> None:
         (
             config.record.autonomous and config.runners.autonomous == 0,
             "record.autonomous needs runners.autonomous of 1 or more.",
+        ),
+        (
+            config.runners.envs_per_runner > 1 and config.runners.autonomous == 0,
+            f"runners.envs_per_runner {config.runners.envs_per_runner}: an operator's runner has one env. "
+            "Set it to 1, or runners.autonomous to 1 or more.",
         ),
         (
             recorded_set and demos.frames == "recorded" and not config.env.image_obs,

@@ -236,6 +236,13 @@ def check_operator(config: Config) -> None:
             )
 
 
+def next_session(run_dir: Path) -> str:
+    """The name of a folder for this session's checkpoints and curves, which join at the env step."""
+    numbers = [folder.name.removeprefix(f"{TRIAL}_") for folder in run_dir.glob(f"{TRIAL}_*")]
+    begun = max([*map(int, filter(str.isdecimal, numbers)), int((run_dir / TRIAL).exists())])
+    return f"{TRIAL}_{begun + 1}" if begun else TRIAL
+
+
 def by_keyboard(config: Config) -> bool:
     """Whether somebody drives with the keyboard of this machine."""
     return "RAY_ADDRESS" not in os.environ and device_class("keyboard") in map(
@@ -262,9 +269,7 @@ def train(
     algorithm.restore_from = str(checkpoint) if checkpoint else None
     algorithm.resume = resume
 
-    # A folder per session, so that none overwrites another's checkpoints; their curves join at the env step.
-    sessions = len(list(run_dir.glob(f"{TRIAL}*")))
-    session = f"{TRIAL}_{sessions + 1}" if sessions else TRIAL
+    session = next_session(run_dir)
 
     stopper = RunStopper(config)
     progress = ProgressLine(config)

@@ -30,18 +30,20 @@ def read_config(checkpoint: Path) -> tuple[Config, int]:
 
 
 def load_policy(checkpoint: Path, config: Config, env: gymnasium.Env, sampled: bool = False) -> GreedyPolicy:
-    """The checkpoint's actor, acting in `env`. Raises ValueError where its weights do not fit.
+    """The checkpoint's actor, acting in `env`.
 
     sampled: motions drawn from its distribution instead of their mean.
+    Raises ValueError where its weights do not fit, OSError where they are gone.
     """
     torch.set_num_threads(1)  # as there: the sums of matrix products depend on it in their last bits
     spec = acting_spec(config, observed(config, env.observation_space), env.action_space)
     base = Base.of(checkpoint) if config.sac.residual else None
     policy = (SampledPolicy if sampled else GreedyPolicy)(config, spec, base)
     file = checkpoint / MODULE_FILE
+    content = file.read_bytes()
     try:
-        policy.module.set_state(acting_part(pickle.loads(file.read_bytes()), policy.module.acting))
-    except (OSError, EOFError, pickle.UnpicklingError, RuntimeError, ValueError) as error:
+        policy.module.set_state(acting_part(pickle.loads(content), policy.module.acting))
+    except (EOFError, pickle.UnpicklingError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]  # RLlib names every parameter there is
         raise ValueError(
             f"{file}: these are no weights of this version's policy in the checkpoint's configuration. "

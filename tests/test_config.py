@@ -105,6 +105,7 @@ def test_scalars_mean_what_they_look_like(write) -> None:
         ("base: run.yaml", ["base leads back"]),
         # fine alone, not together
         ("env: {image_obs: false}", ["demos.frames 'recorded' needs env.image_obs true", "rerendered"]),
+        ("runners: {envs_per_runner: 4}", ["envs_per_runner 4: an operator's runner has one env"]),
         ("sac: {critic_subsample: 3}", ["sac.critic_subsample 3 exceeds sac.num_critics 2"]),
         (
             "demos: {source: none}\nsac: {bc_start_updates: 1}",

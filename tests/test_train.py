@@ -354,3 +354,18 @@ def test_the_checkpoint_with_most_steps_is_resumed_whatever_session_wrote_it(tmp
         (tmp_path / name / "hil_state.json").write_text(json.dumps(state))
     config = load_config(SMOKE)
     assert train.checkpoint_to_resume(tmp_path, config) == tmp_path / "trial_2" / "checkpoint_000001"
+
+
+@pytest.mark.parametrize(
+    ("there", "follows"),
+    [
+        ([], "trial"),
+        (["trial"], "trial_2"),
+        (["trial", "trial_2"], "trial_3"),
+        (["trial_9", "trial_10", "trial_old"], "trial_11"),  # the first ones were removed
+    ],
+)
+def test_a_session_writes_over_no_other_ones_folder(tmp_path, there, follows):
+    for name in there:
+        (tmp_path / name).mkdir()
+    assert train.next_session(tmp_path) == follows

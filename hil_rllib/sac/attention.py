@@ -23,6 +23,7 @@ from hil_rllib.data.replay import Nested, stacked
 
 EVERY_S = 1.0  # [s] between looks at all of them
 RISE = 0.02  # of value that counts as getting on; ours, where success is worth 1
+SILENT_S = 10.0  # [s] of nothing heard, after which a robot is left out: its runner is gone
 STUCK_S = 3.0  # [s] of no progress that deserve a look; ours: the policy's episodes last about 2
 
 Judge = Callable[[Nested], tuple[NDArray[np.float32], NDArray[np.float32]]]
@@ -34,6 +35,7 @@ class _Robot:
     episode: str
     step: int  # of the episode, as stored
     by_hand: bool
+    heard_at: float  # [s] by the clock
     best: float = -np.inf
     best_step: int = 0
 
@@ -56,16 +58,19 @@ class Attention:
             return
         known = self._robots.get(robot)
         flags = episode.get_extra_model_outputs(IS_INTERVENTION)
-        new = _Robot(episode.get_observations(-1), str(episode.id_), episode.t, bool(flags[-1] > 0))
+        by_hand = bool(flags[-1] > 0)
+        new = _Robot(episode.get_observations(-1), str(episode.id_), episode.t, by_hand, self._clock())
         if known is not None and known.episode == new.episode:
             new.best, new.best_step = known.best, known.best_step
         self._robots[robot] = new
 
     def report(self) -> list[dict[str, Any]]:
-        """A row for each robot that was heard of, by name."""
+        """A row for each robot that was heard of lately, by name."""
         if self._robots and self._clock() - self._at >= EVERY_S:
             self._at = self._clock()
-            self._report = self._look()
+            heard = {name: r for name, r in self._robots.items() if self._at - r.heard_at < SILENT_S}
+            self._robots = heard
+            self._report = self._look() if heard else []
         return self._report
 
     def _look(self) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ MUTABLE = frozenset(
     f"sac.{key}"
     for key in (
         "batch_size", "demo_fraction", "gamma", "tau", "actor_lr", "critic_lr", "temperature_lr",
-        "target_entropy", "critic_subsample", "weight_push_every", "grad_clip", "entropy_backup",
+        "target_entropy", "critic_subsample", "grad_clip", "entropy_backup",
         "gripper_margin", "gripper_margin_weight", "bc_weight", "q_normalised_actor", "anchor_decay_steps",
     )
 )  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from sac_parts import make_module, make_obs
 
 from hil_rllib.contract import IS_INTERVENTION
-from hil_rllib.sac.attention import EVERY_S, RISE, STUCK_S, Attention
+from hil_rllib.sac.attention import EVERY_S, RISE, SILENT_S, STUCK_S, Attention
 
 
 class Fragment(SimpleNamespace):
@@ -82,6 +82,17 @@ def test_it_looks_once_a_second_and_values_that_are_none_do_no_harm(attention):
     rows = report(attention)
     assert rows["one"]["value"] is None
     assert rows["one"]["suggested"]
+
+
+def test_a_robot_whose_runner_is_gone_is_left_out(attention):
+    stuck = round(10 * STUCK_S)
+    report(attention, one=fragment(0.5, 0), two=fragment(0.5, 0))
+    assert report(attention, one=fragment(0.5, stuck), two=fragment(0.5, 5))["one"]["suggested"]
+    while attention.now < SILENT_S + 5 * EVERY_S:
+        rows = report(attention, two=fragment(0.9, 10))
+    assert list(rows) == ["two"]
+    attention.now += SILENT_S
+    assert attention.report() == []
 
 
 @pytest.mark.parametrize("kind", ["state", "features"])

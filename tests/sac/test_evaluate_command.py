@@ -156,7 +156,7 @@ def nothing(checkpoint: Path) -> None:
     [
         (other_configuration, "no weights of this version's policy"),
         (other_version, "has version 0, this program reads"),
-        (no_weights, "no weights of this version's policy"),
+        (no_weights, "No such file or directory"),
         (cut_weights, "no weights of this version's policy"),
         (no_checkpoint, "holds no checkpoint of this project"),
         (nothing, "no such folder"),
