@@ -150,13 +150,13 @@ def _device(name: str, args: argparse.Namespace, expert: bool, labels: bool) -> 
         if not is_page:
             raise UsageError(f"--{option} is for --device browser.")
         options[option] = getattr(args, option)
-    check_present(name, **options)
-    if is_page:
-        options["idle"] = "nobody" if getattr(args, "policy", None) is None else "policy"
     if args.controller_config is not None:
         if not Path(args.controller_config).is_file():
             raise UsageError(f"--controller-config {args.controller_config}: no such file.")
         options["controller_config"] = args.controller_config
+    check_present(name, **options)
+    if is_page:
+        options["idle"] = "nobody" if getattr(args, "policy", None) is None else "policy"
     if name == "scripted" and labels:
         return ScriptedPresenter(seed=args.seed or 0)
     if name == "scripted":

@@ -46,7 +46,7 @@ PAUSE_S = 1.0  # [s] between episodes that a person drives, to take a breath; gy
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 2 bad input, 130 stopped at once by Ctrl-C."""
+    """Exit status: 0 done, 1 calibration given up, 2 bad input, 130 stopped at once by Ctrl-C."""
     args = parse_args(argv)
     quiet()
     try:
@@ -91,8 +91,8 @@ def calibrate(path: Path) -> int:
 
     try:
         calibrate(path)
-    except (Aborted, KeyboardInterrupt) as error:
-        print(error or "Given up; nothing was written.", file=sys.stderr)
+    except Aborted as error:
+        print(error, file=sys.stderr)
         return 1
     return 0
 

@@ -15,6 +15,7 @@ import pytest
 
 from hil_rllib import teleop
 from hil_rllib.config import Config
+from hil_rllib.devices.calibrate import Aborted
 from hil_rllib.devices.controls import CONTROLS
 from hil_rllib.session import split_id
 
@@ -57,9 +58,19 @@ def test_ctrl_c_that_nobody_awaits_ends_it_in_one_line(capsys, monkeypatch):
 
     monkeypatch.setattr(teleop, "teleoperate", interrupted)
     monkeypatch.setattr(teleop, "open_scene", interrupted)
-    for arguments in ([], ["--scene", "panda"]):
+    monkeypatch.setattr("hil_rllib.devices.calibrate.calibrate", interrupted)
+    for arguments in ([], ["--scene", "panda"], ["--calibrate", "pad.json"]):
         assert teleop.main(arguments) == 130
         assert capsys.readouterr().err == "Stopped at once.\n"
+
+
+def test_a_calibration_that_was_given_up_is_one_line(capsys, monkeypatch):
+    def given_up(*_):
+        raise Aborted("Given up; nothing was written.")
+
+    monkeypatch.setattr("hil_rllib.devices.calibrate.calibrate", given_up)
+    assert teleop.main(["--calibrate", "pad.json"]) == 1
+    assert capsys.readouterr().err == "Given up; nothing was written.\n"
 
 
 def test_it_stops_after_as_many_steps_as_asked(capsys):
@@ -95,7 +106,7 @@ def test_every_id_can_be_driven(capsys):
         ([*SCRIPTED, "--video", "film.gif"], "must end in .mp4"),
         ([*SCRIPTED, "--policy", "nowhere"], "nowhere: no such folder"),
         (["--calibrate", "pad.json"], "No gamepad is plugged in."),
-        (["--device", "gamepad", "--controller-config", "no.json"], "No gamepad is plugged in."),
+        (["--device", "gamepad", "--controller-config", "no.json"], "no.json: no such file."),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(arguments, message, capsys, monkeypatch):

@@ -39,18 +39,18 @@ _BUILT = {  # name -> module:class
     "none": "none:NoDevice",
     "scripted": "scripted:ScriptedHuman",
 }
-# The first of these that can be used here and now.
+# The first of these that can be used here and now; the last always can.
 _AUTO = (*(("hid",) if sys.platform == "darwin" else ()), "gamepad", "keyboard", "browser")
 
 
 def device_class(name: str) -> type[TeleopDevice]:
-    """The class behind a device name; `auto` is what exists on this machine.
+    """The class behind a device name; `auto` is what can be used on this machine, without options.
 
     Raises ValueError for an unknown name.
     """
     if name not in NAMES:
         raise ValueError(f"Unknown device {name!r}.{_hint(name, NAMES)}")
-    module, attribute = _BUILT[_resolve(name)].split(":")
+    module, attribute = _BUILT[_resolve(name, {})].split(":")
     return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
 
 
@@ -59,7 +59,6 @@ def check_device(name: str, **options: Any) -> None:
 
     `auto` takes the options of whatever it may stand for; each device then gets its own.
     """
-    device_class(name)
     names = _AUTO if name == "auto" else (name,)
     known = {option for candidate in names for option in _options(candidate)}
     for option in options:
@@ -76,19 +75,26 @@ def check_present(name: str, **options: Any) -> None:
     To be called before any work, where no person can be waited for: a display does not come later, and
     whoever starts a teleoperation wants to hear at once that the gamepad is not plugged in.
     """
-    if reason := device_class(name).missing() or _make(name, options).blocked():
+    check_device(name, **options)
+    chosen = _resolve(name, options)
+    if reason := _why_not(chosen, options):
         raise DeviceUnavailable(reason)
 
 
 def make_device(name: str, **options: Any) -> TeleopDevice:
     """The device of that name, not yet started. See `device_class` and the class for what may be raised."""
+    check_device(name, **options)
+    chosen = _resolve(name, options)
     if name == "auto":
-        logger.info("Input device 'auto' is the %s.", _resolve(name))
-    return _make(name, options)
+        for other in _AUTO[: _AUTO.index(chosen)]:
+            if device_class(other).missing() is None:  # it is here, so whoever plugged it in will wonder
+                logger.info("Input device 'auto' is not the %s: %s", other, _make(other, options).blocked())
+        logger.info("Input device 'auto' is the %s.", chosen)
+    return _make(chosen, options)
 
 
 def _make(name: str, options: dict[str, Any]) -> TeleopDevice:
-    check_device(name, **options)
+    """The device of that name, with those of the options that it knows."""
     made = device_class(name)
     known = inspect.signature(made).parameters
     return made(**{option: value for option, value in options.items() if option in known})
@@ -98,11 +104,16 @@ def _options(name: str) -> set[str]:
     return set(inspect.signature(device_class(name)).parameters)
 
 
-def _resolve(name: str) -> str:
-    """What `auto` stands for here and now: a gamepad if one is plugged in, else the keyboard, else a page."""
+def _resolve(name: str, options: dict[str, Any]) -> str:
+    """What `auto` stands for here and now: a gamepad if one can be used, else the keyboard, else a page."""
     if name != "auto":
         return name
-    return next((choice for choice in _AUTO if device_class(choice).missing() is None), _AUTO[-1])
+    return next((choice for choice in _AUTO[:-1] if _why_not(choice, options) is None), _AUTO[-1])
+
+
+def _why_not(name: str, options: dict[str, Any]) -> str | None:
+    """Why the device of that name cannot be used here and now."""
+    return device_class(name).missing() or _make(name, options).blocked()
 
 
 def _hint(name: str, choices: Iterable[str]) -> str:

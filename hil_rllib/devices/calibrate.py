@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import select
 import sys
@@ -25,6 +26,9 @@ from hil_rllib.devices.gamepad_maps import NEEDED_AXES, RawState, load_maps, par
 
 MOVED = 0.6  # [-] of a stick or trigger, away from where it rests; ours
 LET_GO = 0.3  # [-] likewise: below it, the control is back at rest
+STILL = 0.1  # [-] of a stick or trigger: it has stopped if it goes no further
+STILL_S = 0.2  # [s] for as long as this
+HELD_S = 2.0  # [s] after which whoever holds a control is told to let it go
 LOOK_S = 0.02  # [s] between two looks at the gamepad
 
 Reading = tuple[str, int, int]  # what moved, "axis" | "button" | "hat x" | "hat y"; its number; which way
@@ -109,17 +113,8 @@ def _ask_all(
     while k < len(asked):
         question = asked[k]
         say(f"[{k + 1}/{len(asked)}] {question.ask}")
-        reading = None
-        while reading is None:
-            for raw in joystick.changes():
-                reading = reading or _moved(raw, rest, question.section)
-            word = (typed() or "").strip().lower()[:1]
-            if word == "q":
-                raise Aborted("Given up; nothing was written.")
-            if word in ("s", "r"):
-                break
-            sleep(LOOK_S)
-        if reading is None and word == "r":
+        word, reading = _answer(joystick, rest, question.section, typed, sleep)
+        if word == "r":
             k = max(0, k - 1)
             answers.pop(asked[k], None)
             continue
@@ -133,8 +128,50 @@ def _ask_all(
             say(f"  {'skipped' if reading is None else _spelled(reading)}")
             k += 1
         if reading is not None:
-            rest = _let_go(joystick, rest, reading, sleep)
+            rest = _let_go(joystick, rest, reading, say, typed, sleep)
     return answers
+
+
+def _answer(
+    joystick: sdl_joystick.SdlJoystick,
+    rest: RawState,
+    section: str,
+    typed: Callable[[], str | None],
+    sleep: Callable[[float], None],
+) -> tuple[str, Reading | None]:
+    """What moves, an axis once it has stopped; or s or r, if that is typed first.
+
+    A trigger that has never moved may have been read as 0 while it rests at one end: then it is on that side
+    of 0 first and gets to the other, and the other is meant.
+    """
+    first = reading = None
+    stopped_at, still_s = math.inf, 0.0
+    while True:
+        for raw in joystick.changes():
+            if first is None:
+                first = reading = _moved(raw, rest, section)
+            elif first[0] == "axis" and _way(raw.axes[first[1]], rest.axes[first[1]]) == -first[2]:
+                reading = "axis", first[1], -first[2]
+        word = _heard(typed)
+        if first is None:
+            if word in ("s", "r"):
+                return word, None
+        elif first[0] != "axis":
+            return "", reading
+        elif abs((now := joystick.raw.axes[first[1]]) - stopped_at) > STILL:
+            stopped_at, still_s = now, 0.0
+        elif still_s >= STILL_S:
+            return "", reading
+        sleep(LOOK_S)
+        still_s += LOOK_S
+
+
+def _heard(typed: Callable[[], str | None]) -> str:
+    """The first letter of what was typed. Raises `Aborted` for q."""
+    word = (typed() or "").strip().lower()[:1]
+    if word == "q":
+        raise Aborted("Given up; nothing was written.")
+    return word
 
 
 def _settled(joystick: sdl_joystick.SdlJoystick, sleep: Callable[[float], None]) -> RawState:
@@ -149,8 +186,8 @@ def _settled(joystick: sdl_joystick.SdlJoystick, sleep: Callable[[float], None])
 def _moved(raw: RawState, rest: RawState, section: str) -> Reading | None:
     """What has moved and can answer a question of that section: a button is no axis."""
     for i, (value, before) in enumerate(zip(raw.axes, rest.axes, strict=True)):
-        if abs(value - before) > MOVED:
-            return "axis", i, 1 if value > before else -1
+        if way := _way(value, before):
+            return "axis", i, way
     for i, (hat, before_hat) in enumerate(zip(raw.hats, rest.hats, strict=True)):
         for part, axis in enumerate("xy"):
             if hat[part] != before_hat[part]:
@@ -162,10 +199,20 @@ def _moved(raw: RawState, rest: RawState, section: str) -> Reading | None:
     return None
 
 
+def _way(value: float, rest: float) -> int:
+    """Which way an axis has moved away from its rest; 0 if it has not."""
+    return 0 if abs(value - rest) <= MOVED else 1 if value > rest else -1
+
+
 def _let_go(
-    joystick: sdl_joystick.SdlJoystick, rest: RawState, reading: Reading, sleep: Callable[[float], None]
+    joystick: sdl_joystick.SdlJoystick,
+    rest: RawState,
+    reading: Reading,
+    say: Callable[[str], None],
+    typed: Callable[[], str | None],
+    sleep: Callable[[float], None],
 ) -> RawState:
-    """Wait until what was moved is back; the state then."""
+    """Wait until what was moved is back, and say so if it takes long; the state then."""
     kind, index, sign = reading
 
     def away() -> bool:
@@ -175,7 +222,12 @@ def _let_go(
             return (joystick.raw.axes[index] - rest.axes[index]) * sign > LET_GO
         return joystick.raw.hats[index]["xy".index(kind[-1])] == sign
 
+    looks = 0
     while away():
+        if looks == round(HELD_S / LOOK_S):
+            say("  Let go of it. If it stays where it is, move it back by hand, or give up with q.")
+        looks += 1
+        _heard(typed)
         sleep(LOOK_S)
         list(joystick.changes())
     return _settled(joystick, sleep)

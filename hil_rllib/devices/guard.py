@@ -23,7 +23,8 @@ class DeviceGuard:
     """A device that never raises while it is read, and comes back when it was lost.
 
     `read` gives None where there is no usable command, and the policy keeps control:
-    - the device raised: it is closed, said once, and `start` is tried again every `retry_s`;
+    - the device raised: it is closed, said once, and `start` is tried again every `retry_s`; why it does
+      not come back is said when that changes;
     - the device says that nobody is there;
     - the command holds NaN or infinity: said once per burst, the device stays open.
     """
@@ -37,6 +38,7 @@ class DeviceGuard:
         self._clock = clock
         self._env: gymnasium.Env | None = None
         self._retry_at: float | None = None  # None while the device is open
+        self._told = ""  # why it is lost, as last said
         self._in_nan_burst = False
 
     def start(self, env: gymnasium.Env) -> None:
@@ -91,9 +93,12 @@ class DeviceGuard:
             logger.warning("Closing %s failed.", self._name, exc_info=True)
 
     def _lose(self, error: Exception) -> None:
-        reason = f"{type(error).__name__}: {error}"
+        self._told = f"{type(error).__name__}: {error}"
         logger.warning(
-            "%s is lost (%s). The policy acts; trying again every %g s.", self._name, reason, self._retry_s
+            "%s is lost (%s). The policy acts; trying again every %g s.",
+            self._name,
+            self._told,
+            self._retry_s,
         )
         logger.debug("Where %s failed:", self._name, exc_info=error)
         self._retry_at = self._clock() + self._retry_s
@@ -108,9 +113,20 @@ class DeviceGuard:
         try:
             self.device.start(self._env)
         except Exception as error:
-            logger.debug("%s is still lost: %s", self._name, error)
+            self._tell_news(error)
             self._retry_at = self._clock() + self._retry_s
             return False
         self._retry_at = None
         logger.warning("%s is back.", self._name)
         return True
+
+    def _tell_news(self, error: Exception) -> None:
+        """Say why it is still lost, unless that was said or is only that nothing is there."""
+        reason = f"{type(error).__name__}: {error}"
+        if reason == self._told:
+            return
+        self._told = reason
+        with contextlib.suppress(Exception):  # of a device that misbehaves
+            if str(error) == self.device.missing():
+                return
+        logger.warning("%s is still lost (%s).", self._name, reason)

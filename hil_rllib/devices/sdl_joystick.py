@@ -53,7 +53,10 @@ def connected() -> list[Found]:
     found = []
     pygame = _sdl()
     for index in range(count()):
-        joystick = pygame.joystick.Joystick(index)
+        try:
+            joystick = pygame.joystick.Joystick(index)
+        except pygame.error:  # gone since it was counted
+            continue
         shape = joystick.get_numaxes(), joystick.get_numbuttons(), joystick.get_numhats()
         found.append(Found(index, joystick.get_name(), shape))
     return found
@@ -119,7 +122,8 @@ class SdlJoystick:
             pygame.JOYDEVICEADDED,
             pygame.JOYDEVICEREMOVED,
         ]
-        pygame.event.get(self._types)  # what happened before is not ours
+        # What happened before is not ours; `get` would raise for a joystick that came and went unnoticed.
+        pygame.event.clear(self._types)
         self.raw = self._now()
 
     def changes(self) -> Iterator[RawState]:

@@ -37,7 +37,7 @@ class Person:
 
     def __init__(self, joystick, pad=ODD, types=None):
         self.joystick, self.pad, self.types = joystick, pad, dict(types or {})
-        self.said, self.todo, self.typing = [], [], None
+        self.said, self.todo, self.typing, self.looks = [], [], None, 0
         for axis, value in REST.items():
             joystick.axis(axis, value)
 
@@ -56,6 +56,8 @@ class Person:
         return word
 
     def sleep(self, _):
+        self.looks += 1
+        assert self.looks < 5000, f"nothing goes on after: {self.said[-1]}"
         if self.todo:
             self.todo.pop(0)()
 
@@ -125,6 +127,54 @@ def test_one_button_cannot_be_given_twice(plug, tmp_path):
     assert any(
         "That is what you gave for: Press the button for: end the episode: suc" in s for s in person.said
     )
+
+
+PRESSED_SLOWLY = (-0.95, -0.5, 0.0, 0.5, 1.0)
+
+
+@pytest.mark.parametrize("ends", [(0.5, -0.5, -1.0), (*[1.0] * 20, -1.0)], ids=["tapped", "held"])
+@pytest.mark.parametrize("way", [1, -1])
+def test_a_trigger_whose_rest_was_read_wrongly_is_taken_the_way_it_was_pressed(plug, tmp_path, ends, way):
+    joystick = plug("Odd pad", SHAPE)
+    person = Person(joystick)  # of axis 3 SDL knows nothing before it moves, and says 0
+    said = person.say
+
+    def say(line):
+        said(line)
+        if "open the gripper" in line:
+            path = (*PRESSED_SLOWLY, *ends)
+            person.todo = [lambda value=value: joystick.axis(3, way * value) for value in path]
+
+    person.say = say
+    entry = json.loads(person.calibrate(tmp_path / "odd.json").read_text())["Odd pad"]
+    assert entry["buttons"]["rt"] == f"axis 3 {'+' if way > 0 else '-'}"
+    assert entry["buttons"]["lt"] == "axis 1 -"
+
+
+@pytest.mark.parametrize("then", ["q", "moved back"])
+def test_who_holds_a_control_is_told_to_let_it_go_and_is_heard(plug, tmp_path, then):
+    joystick = plug("Odd pad", SHAPE)
+    person = Person(joystick, pad={**ODD, "left_y": ("axis", 3, -1.0)})  # a throttle, which stays
+    said, move = person.say, person.move
+    person.move = lambda key, down: move(key, down) if down or key != "left_y" else None
+
+    def say(line):
+        said(line)
+        if "Let go of it" in line:
+            if then == "q":
+                person.typing = "q"
+            else:
+                joystick.axis(3, 0.0)
+
+    person.say = say
+    if then == "q":
+        with pytest.raises(Aborted, match="nothing was written"):
+            person.calibrate(tmp_path / "odd.json")
+    else:
+        assert person.calibrate(tmp_path / "odd.json").is_file()
+    assert [line for line in person.said if "give up with q" in line] == [
+        "  Let go of it. If it stays where it is, move it back by hand, or give up with q."
+    ]
 
 
 def test_other_maps_in_the_file_stay(plug, tmp_path):

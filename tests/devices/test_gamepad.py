@@ -16,7 +16,8 @@ from operator_rig import BACKWARDS, Rig, assert_drives
 from virtual_joystick import sdl_mapping
 
 from hil_rllib.contract import IDLE, EpisodeEnd, Gripper
-from hil_rllib.devices import DeviceUnavailable, check_present, make_device
+from hil_rllib.devices import DeviceUnavailable, check_present, device_class, make_device
+from hil_rllib.devices.browser.device import BrowserDevice
 from hil_rllib.devices.controls import CONTROLS
 from hil_rllib.devices.gamepad import GamepadDevice
 from hil_rllib.devices.gamepad_maps import SHIPPED, shipped_maps
@@ -302,6 +303,107 @@ def test_ones_own_map_is_used_by_name(plug, tmp_path):
         command = device.read()
         assert command.motion == (1.0, 0.0, 1.0)
         assert command.gripper is Gripper.CLOSE
+
+
+@pytest.fixture
+def own_map(tmp_path):
+    """A calibrated map: of one controller, without a default."""
+    axes, buttons = {"left_x": 0, "left_y": 1, "right_y": 3}, {"a": 0, "x": 2, "y": 3, "rb": 1}
+    path = tmp_path / "my_pad.json"
+    path.write_text(json.dumps({"My pad": {"axes": axes, "buttons": {**buttons, "lt": None, "rt": None}}}))
+    return path
+
+
+def test_a_joystick_that_no_map_fits_does_not_stand_before_ones_own(plug, own_map, caplog):
+    plug("Some receiver", (2, 2, 0))
+    refused = (
+        rf"{own_map} has no map for 'Some receiver' and no 'default', only My pad\. Plug in another gamepad, "
+        "or make a map of your own: .* --calibrate"
+    )
+    with make_device("gamepad", controller_config=own_map) as device:
+        for attempt in (
+            lambda: check_present("gamepad", controller_config=own_map),
+            lambda: device.start(ENV),
+        ):
+            with pytest.raises(DeviceUnavailable, match=refused):
+                attempt()
+        joystick = plug("My pad", (4, 4, 0))
+        check_present("gamepad", controller_config=own_map)
+        device.start(ENV)
+        joystick.button(1, True)
+        assert device.read().intervening
+    assert caplog.records == []
+
+
+def test_each_joystick_that_no_map_fits_is_named(plug):
+    plug("Mouse", (2, 2, 0))
+    plug("Wheel", (3, 20, 1))
+    with pytest.raises(DeviceUnavailable, match=r"'Mouse' has no right_x.*'Wheel' has no right_y where"):
+        check_present("gamepad")
+
+
+def test_auto_passes_over_a_joystick_that_no_map_fits_and_says_so(plug, monkeypatch, caplog):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    plug("Virtual USB Mouse", (2, 2, 0))
+    with caplog.at_level(logging.INFO):
+        assert isinstance(make_device("auto"), BrowserDevice)
+    passed_over, taken = caplog.messages
+    assert "'auto' is not the gamepad: 'Virtual USB Mouse' has no right_x" in passed_over
+    assert taken == "Input device 'auto' is the browser."
+    check_present("auto")
+    plug("PS4 Controller", (6, 13, 1))
+    assert device_class("auto") is GamepadDevice
+
+
+def test_auto_takes_the_gamepad_that_ones_own_map_fits(plug, own_map, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    plug("My pad", (4, 4, 0))  # fewer buttons than the shipped default has
+    assert isinstance(make_device("auto", controller_config=own_map), GamepadDevice)
+    check_present("auto", controller_config=own_map)
+    assert isinstance(make_device("auto"), BrowserDevice)
+
+
+def test_looking_which_gamepad_fits_leaves_an_open_one_alone(plug):
+    joystick = plug("PS4 Controller", (6, 13, 1))
+    plug("Virtual USB Mouse", (2, 2, 0))
+    with make_device("gamepad") as device:
+        device.start(ENV)
+        joystick.button(5, True)
+        check_present("gamepad")
+        assert device.read().intervening
+        check_present("gamepad")
+        joystick.button(5, False)
+        assert not device.read().intervening
+
+
+def test_other_joysticks_that_come_and_go_do_no_harm(plug):
+    others = [plug("Virtual USB Mouse", (2, 2, 0)) for _ in range(2)]
+    assert GamepadDevice.missing() is None
+    for other in others:
+        other.unplug()
+    here, joystick = plug("Virtual USB Mouse", (2, 2, 0)), plug("PS4 Controller", (6, 13, 1))
+    with make_device("gamepad") as device:
+        device.start(ENV)
+        joystick.button(5, True)
+        assert device.read().intervening
+        here.unplug()
+        assert device.read().intervening
+        later = plug("Virtual USB Mouse", (2, 2, 0))
+        assert device.read().intervening
+        later.unplug()
+        assert device.read().intervening
+
+
+def test_a_joystick_that_goes_while_it_is_looked_at_is_none(plug, monkeypatch):
+    plug("PS4 Controller", (6, 13, 1))
+    import pygame
+
+    def gone(index):
+        raise pygame.error("Joystick not found")
+
+    monkeypatch.setattr("pygame.joystick.Joystick", gone)
+    with pytest.raises(DeviceUnavailable, match="No gamepad is plugged in"):
+        GamepadDevice().start(ENV)
 
 
 def test_without_a_gamepad_it_says_what_to_do(sdl_library):

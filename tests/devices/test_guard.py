@@ -66,6 +66,35 @@ def test_lost_device_is_said_once_closed_and_retried_every_two_seconds(rig, capl
     assert "OSError: unplugged" in caplog.text
 
 
+def test_why_a_lost_device_does_not_come_back_is_said_when_it_changes(rig, caplog):
+    device, clock, guard = rig
+    guard.start(ENV)
+    device.read_error = OSError("unplugged")
+    nothing, unknown = DeviceUnavailable("none is plugged in"), DeviceUnavailable("no map for 'Other'")
+    device.missing = lambda: str(nothing)
+    told = []
+    for error in (nothing, nothing, unknown, unknown, nothing, unknown, OSError("no access")):
+        device.start_error = error
+        guard.read()
+        clock.now += 2.0
+        told.append(len(caplog.records))
+    assert guard.read() is None
+    messages = [record.getMessage() for record in caplog.records]
+    assert "is lost (OSError: unplugged)" in messages[0]
+    still = "Flaky is still lost ({})."
+    assert messages[1:] == [
+        still.format("DeviceUnavailable: no map for 'Other'"),
+        still.format("DeviceUnavailable: no map for 'Other'"),
+        still.format("OSError: no access"),
+    ]
+    assert told == [1, 1, 2, 2, 2, 3, 4]
+    device.missing = lambda: 1 / 0  # whatever it does, the run goes on
+    device.start_error = OSError("another")
+    clock.now += 2.0
+    assert guard.read() is None
+    assert "OSError: another" in caplog.text
+
+
 def test_device_that_comes_back_is_used_again(rig, caplog):
     device, clock, guard = rig
     guard.start(ENV)
