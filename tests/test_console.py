@@ -16,9 +16,7 @@ import pytest
 
 from hil_rllib.console import LiveLine, fitting
 
-LONG = (
-    "episode 1 step 12 · human · x +1.00 y +0.00 z +0.00 · 10.0 Hz · latency 12 ms · reward 0.00 · late 0"
-)
+LONG = "episode 1 step 12 · human · x +1.00 y +0.00 z +0.00 · 10.0 Hz · latency 12 ms · reward 0.00 · late 0"
 
 DRIVING = """
 import fcntl, os, sys, termios

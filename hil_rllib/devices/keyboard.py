@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
 import logging
 import os
 import sys
@@ -30,6 +31,8 @@ BOUNCE_S = 0.04  # [s] X11 repeats a held key as release and press, 1 ms apart, 
 WATCH_S = 0.25  # [s] between looks for releases that got lost; ours
 OPEN_S = 5.0  # [s] for pynput's thread to come up
 KEYS = {control.key: control.name for control in CONTROLS if control.key}
+LETTER_CODES = {"r": [27], "l": [46]}  # X11 keycodes (evdev), for a layout that has no Latin letters
+LAST_LATIN = 0x3FF  # X11 keysym; X11/keysymdef.h, Latin-1 to Latin-4
 NO_DISPLAY = (
     "The keyboard is read through the X server, and {reason}. Run on a desktop, with DISPLAY set "
     "(over ssh: ssh -X), or choose another device: browser, gamepad, scripted, none."
@@ -87,10 +90,13 @@ class KeyboardDevice(TeleopDevice):
         self.close()
         self._held.clear()
         special = {getattr(keyboard.Key, key): name for key, name in KEYS.items() if len(key) > 1}
+        foreign = _foreign_letters() if sys.platform == "linux" else {}
 
         def control_of(key: Any) -> str | None:
             char = getattr(key, "char", None)  # with Shift held, as for z, 'r' comes as 'R'
-            return KEYS.get(char.lower()) if char else special.get(key)
+            if char and (name := KEYS.get(char.lower())):
+                return name
+            return special.get(key) or foreign.get(getattr(key, "vk", 0))
 
         def on_press(key: Any) -> None:
             if (name := control_of(key)) is not None:
@@ -155,6 +161,38 @@ def _quietly(run: Callable[[], None]) -> Callable[[], None]:
     return quiet
 
 
+def _keycodes(server: Any) -> dict[str, list[int]]:
+    """The X11 keycodes of each control's key, by the control's name. server: Xlib.display.Display."""
+    from pynput.keyboard import Key
+
+    codes: dict[str, list[int]] = {}
+    for key, name in KEYS.items():
+        keysym = ord(key) if len(key) == 1 else getattr(Key, key).value.vk
+        found = [code for code, _ in server.keysym_to_keycodes(keysym)]
+        codes[name] = found or LETTER_CODES.get(key, [])
+    return codes
+
+
+def _foreign_letters() -> dict[int, str]:
+    """What R's and L's keys type, with Shift and without, on a layout that is not Latin: keysym → control."""
+    from Xlib import display, error
+
+    letters: dict[int, str] = {}
+    # When the server is gone, pynput fails as well, and that is what `start` reports.
+    with (
+        contextlib.suppress(error.DisplayError, error.ConnectionClosedError, OSError),
+        contextlib.closing(display.Display()) as server,
+    ):
+        codes = _keycodes(server)
+        controls = {code: KEYS[key] for key in LETTER_CODES for code in codes[KEYS[key]]}
+        for code, shift in itertools.product(controls, (0, 1)):
+            keysym = server.keycode_to_keysym(code, shift)
+            typed_by = {typing for typing, _ in server.keysym_to_keycodes(keysym)}
+            if keysym > LAST_LATIN and typed_by == {code}:  # by no other key, which would end episodes too
+                letters[keysym] = controls[code]
+    return letters
+
+
 class _ReleaseWatcher(threading.Thread):
     """Releases held controls whose keys the X server says are up. Its own connection, its own thread."""
 
@@ -167,7 +205,6 @@ class _ReleaseWatcher(threading.Thread):
         self._stopping.set()
 
     def run(self) -> None:
-        from pynput.keyboard import Key
         from Xlib import display, error
 
         # When the server goes, pynput's thread goes too, and that is what `read` reports.
@@ -175,10 +212,7 @@ class _ReleaseWatcher(threading.Thread):
             contextlib.suppress(error.DisplayError, error.ConnectionClosedError, OSError),
             contextlib.closing(display.Display()) as server,
         ):
-            codes: dict[str, list[int]] = {}  # control -> keycodes, of which one is held
-            for key, name in KEYS.items():
-                keysym = ord(key) if len(key) == 1 else getattr(Key, key).value.vk
-                codes[name] = [code for code, _ in server.keysym_to_keycodes(keysym)]
+            codes = _keycodes(server)
             while not self._stopping.wait(WATCH_S):
                 before = self._held.down()
                 if before:

@@ -16,14 +16,16 @@ import time
 import aiohttp
 import gymnasium
 import pytest
-from browser_visitor import Visitor, flood
+from browser_visitor import REST, Visitor, flood
 from operator_rig import Rig, assert_drives
 from yarl import URL
 
 from hil_rllib.collect.pacing import OperatorWrapper
+from hil_rllib.contract import IDLE
 from hil_rllib.devices import DeviceUnavailable, check_present, make_device
 from hil_rllib.devices.browser import device as browser
 from hil_rllib.devices.browser import server
+from hil_rllib.devices.browser.link import Link
 from hil_rllib.devices.browser.protocol import MAX_BYTES
 from hil_rllib.devices.controls import CONTROLS
 
@@ -294,6 +296,47 @@ def test_one_drives_the_others_watch_and_may_ask(rig, patient):
             assert not (await steps(rig, 0.1))[-1]
 
     run(share())
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_what_was_pressed_while_nobody_read_is_forgotten_where_some_of_it_was_lost(patient, leaves):
+    """The link holds about 11 s of input; what ends there may be that somebody left, or toggled again."""
+    link, descriptors = Link.pair(0)
+    pages = server.PageServer(Link.of(descriptors), {"token": "", "arrays": [], "draw": None}, 0)
+    device = make_device("browser")
+    device._link = link
+
+    def beat(number, *hands):
+        now = time.monotonic()
+        page = server.Page(number, None)
+        page.fresh.sent_at = now
+        message = {"type": "input", **REST, "hands": list(hands), "seen": now, "held_ms": 0.0}
+        pages._obey(page, message, now)
+
+    pages.seat.arrive(1, time.monotonic())
+    for hands in ((), ("toggle",), ()):
+        beat(1, *hands)
+    assert device.read().intervening
+    beats = 0
+    while not pages._untold:
+        beat(1)
+        beats += 1
+    assert beats > 100
+    person = 1
+    if leaves:
+        pages._obey(server.Page(1, None), {"type": "give"}, time.monotonic())
+        person = 2
+        pages.seat.arrive(person, time.monotonic())
+    else:
+        beat(1, "toggle")
+        beat(1)
+    assert device.read().intervening  # so far it knows no better, for as long as a dead man's input counts
+    beat(person)
+    assert device.read() == IDLE
+    for hands in (("toggle",), ()):
+        beat(person, *hands)
+    assert device.read().intervening
+    device.close()
 
 
 def test_a_page_that_takes_nothing_is_sent_no_queue(rig, patient):

@@ -12,6 +12,7 @@ import psutil
 import pytest
 from operator_rig import Rig, assert_drives
 
+from hil_rllib.contract import IDLE
 from hil_rllib.devices import make_device
 from hil_rllib.devices.browser import device as browser
 from hil_rllib.devices.controls import CONTROLS, KEY_CODES, PAD_STICKS, STANDARD_AXES, STANDARD_BUTTONS
@@ -124,6 +125,58 @@ def test_every_key_of_the_page(rig, page, patient):
     page.keyboard.down("ArrowUp")
     settled(rig, "+x")
     page.evaluate("dispatchEvent(new Event('blur'))")  # another window has the focus: a release will not come
+    settled(rig)
+
+
+def test_r_and_l_are_where_they_type_that_or_at_their_places(rig, page, patient):
+    keyboard = page.context.new_cdp_session(page)  # playwright's own types on a US layout only
+
+    def key(kind, place, typed):
+        keyboard.send("Input.dispatchKeyEvent", {"type": kind, "code": place, "key": typed})
+
+    for place, typed, name in (
+        ("KeyR", "к", "rerecord"),  # Russian
+        ("KeyL", "Д", "label"),  # Russian, with Shift
+        ("KeyR", "ी", "rerecord"),  # Hindi: no letter but a mark
+        ("KeyO", "r", "rerecord"),  # Dvorak
+        ("KeyP", "L", "label"),
+        ("KeyR", "p", None),
+        ("KeyL", "n", None),
+    ):
+        key("keyDown", place, typed)
+        key("keyDown", "Space", " ")
+        settled(rig, "toggle", *([name] if name else []))
+        key("keyUp", place, typed)
+        key("keyUp", "Space", " ")
+        settled(rig)
+
+
+def test_cmd_lets_go_of_all_keys_for_macos_tells_of_no_release_under_it(rig, page, patient):
+    def comes_to_nothing(key):
+        the_device(rig).read()  # what was pressed before
+        page.keyboard.down(key)
+        page.wait_for_timeout(200)
+        assert the_device(rig).read() == IDLE
+
+    page.keyboard.down("ArrowUp")
+    settled(rig, "+x")
+    page.keyboard.down("Meta")  # ↑ comes up now, and nobody tells
+    settled(rig)
+    comes_to_nothing("ArrowLeft")
+    page.keyboard.up("Meta")
+    while page.evaluate("document.activeElement.dataset.hold") != "label":
+        page.keyboard.press("Tab")
+    page.keyboard.down("Space")  # the button's
+    settled(rig, "label")
+    page.keyboard.down("Meta")
+    settled(rig)
+    comes_to_nothing("Enter")
+
+
+def test_cmd_coming_up_lets_go_of_keys_too(rig, page, patient):
+    page.keyboard.down("ArrowUp")
+    settled(rig, "+x")
+    page.evaluate("dispatchEvent(new KeyboardEvent('keyup', { key: 'Meta', code: 'MetaLeft' }))")  # alone
     settled(rig)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import subprocess
 import sys
 import time
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from xvfb import Fingers, Xvfb
 from hil_rllib.contract import IDLE, EpisodeEnd
 from hil_rllib.devices import DeviceUnavailable, check_present, make_device
 from hil_rllib.devices.controls import CONTROLS
-from hil_rllib.devices.keyboard import KeyboardDevice
+from hil_rllib.devices.keyboard import WATCH_S, KeyboardDevice
 
 ENV = gymnasium.Env()
 X11_NAMES = {
@@ -43,6 +44,18 @@ def fingers(server, monkeypatch):
     for name in X11_NAMES.values():
         fingers.key(name, False)
     fingers.close()
+
+
+@pytest.fixture
+def lay_out(server, fingers):
+    """Give the server another layout; the fingers still know the keys by what they type on the US one."""
+
+    def choose(layout, variant=""):
+        chosen = ["-display", server.name, "-layout", layout, "-variant", variant]
+        subprocess.run(["setxkbmap", *chosen], check=True)
+
+    yield choose
+    choose("us")
 
 
 @pytest.fixture
@@ -196,6 +209,65 @@ def test_r_counts_while_shift_is_held_for_z(fingers, keyboard):
     fingers.key("r", False)
     settled(fingers, keyboard)
     assert keyboard.read().end is EpisodeEnd.RERECORD
+
+
+@pytest.mark.parametrize("layout", ["ru", "ru,us", "gr", "il", "ara"])
+@pytest.mark.parametrize("control", [c for c in CONTROLS if c.key in ("r", "l")], ids=lambda c: c.key)
+def test_a_layout_without_latin_letters_has_r_and_l_at_their_places(
+    fingers, lay_out, vector_env, layout, control
+):
+    lay_out(layout)
+    with make_device("keyboard") as device:
+        rig = Rig(vector_env, device)
+        listening(fingers, device)
+        assert_drives(
+            rig,
+            control,
+            press=lambda c: fingers.key(c.key, True),
+            release=lambda c: fingers.key(c.key, False),
+            settle=lambda: settled(fingers, device),
+        )
+
+
+def test_l_and_r_at_their_places_count_as_long_as_held_and_with_shift(fingers, lay_out):
+    lay_out("ru")
+    with make_device("keyboard") as device:
+        device.start(ENV)
+        listening(fingers, device)
+        fingers.key("l", True)
+        settled(fingers, device)
+        time.sleep(3 * WATCH_S)  # the watcher knows which key it is
+        assert device.read().label
+        fingers.key("l", False)
+        fingers.key("Shift_R", True)
+        fingers.key("r", True)
+        settled(fingers, device)
+        command = device.read()
+        assert (command.label, command.end) == (False, EpisodeEnd.RERECORD)
+
+
+def test_another_latin_layout_has_r_where_it_types_it(fingers, lay_out):
+    lay_out("us", "dvorak")
+    with make_device("keyboard") as device:
+        device.start(ENV)
+        listening(fingers, device)
+        for name, end in (("r", EpisodeEnd.NONE), ("o", EpisodeEnd.RERECORD)):  # they type p and r
+            fingers.key(name, True)
+            fingers.key(name, False)
+            settled(fingers, device)
+            assert device.read().end is end
+
+
+def test_keys_that_type_nothing_mean_nothing(fingers, lay_out):
+    lay_out("ara", "buckwalter")  # shifted R and L type nothing, as e does
+    with make_device("keyboard") as device:
+        device.start(ENV)
+        listening(fingers, device)
+        fingers.key("e", True)
+        settled(fingers, device)
+        assert device.read() == IDLE
+        fingers.key("e", False)
+        settled(fingers, device)
 
 
 def test_a_release_that_never_arrives_is_noticed(keyboard, fingers):

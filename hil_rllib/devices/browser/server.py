@@ -73,6 +73,7 @@ class PageServer:
         self.board, self.seat = Board(), Seat()
         self.pages: dict[int, Page] = {}
         self.closed = asyncio.Event()
+        self._untold = False  # the runner has not taken all that was sent
         self._numbers = itertools.count(1)
         self._openings = Allowance(OPENINGS_PER_S, OPENINGS_AT_ONCE)
         self._pictures = Pictures(hello["arrays"], hello["draw"])
@@ -142,8 +143,10 @@ class PageServer:
             page.wake.set()
 
     def _tell_runner(self, message: dict[str, Any]) -> None:
+        """Hand it on. Where it did not take all before, such as who left, it first forgets what it knows."""
+        messages = [{"kind": "left"}, message] if self._untold else [message]
         with contextlib.suppress(LinkClosed):  # the reader sees it too
-            self._link.send(message)
+            self._untold = not all(map(self._link.send, messages))
 
     # -- to the pages ------------------------------------------------------------------------------
 

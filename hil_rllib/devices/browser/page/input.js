@@ -2,6 +2,7 @@
 const DEAD_ZONE = 0.1; // of full deflection, as on gamepads plugged in at the robot
 const TOUCHED = 1e-6; // a finger at rest on a pad still takes over
 const MOVE_MS = 20; // between messages of moving fingers: two at 120 Hz would be more than the server takes
+const LATIN = /^\p{Script=Latin}$/u;
 
 const keys = new Map(); // code of the key that is down → control
 const buttons = new Map(); // pointer → control
@@ -21,7 +22,10 @@ export function setControls(hello) {
   byChar.clear();
   for (const { name, code, char } of hello.controls) {
     if (code) byCode.set(code, name);
-    if (char) byChar.set(char, name);
+    if (char) {
+      byChar.set(char, name);
+      byCode.set(`Key${char.toUpperCase()}`, name);
+    }
   }
   padControls = hello.controls.filter(({ button }) => button !== null);
   sticks = hello.sticks;
@@ -75,8 +79,11 @@ function letGo() {
 
 function onKeyDown(event) {
   if (event.code === "Tab") tabbing = true;
-  const name = byCode.get(event.code) ?? byChar.get(event.key?.toLowerCase());
-  if (!name || !driving) return;
+  // macOS does not tell of keys that come up while Cmd is held.
+  if (event.metaKey && !event.repeat) letGo();
+  // R is the key that types it, wherever a Latin layout has it; of any other layout, the key at its place.
+  const name = LATIN.test(event.key) ? byChar.get(event.key.toLowerCase()) : byCode.get(event.code);
+  if (!name || !driving || event.metaKey) return;
   // Whoever moves through the page with Tab presses its buttons with Space and Enter.
   if (document.activeElement?.matches(":focus-visible:not(body)")) return;
   event.preventDefault();
@@ -88,6 +95,7 @@ function onKeyDown(event) {
 
 // Wherever the focus is by now, and whatever the key would type by now: what was held is let go.
 function onKeyUp(event) {
+  if (event.key === "Meta") letGo();
   if (!keys.delete(event.code)) return;
   event.preventDefault();
   mark();
@@ -114,7 +122,7 @@ function listenButton(button) {
   button.addEventListener("pointercancel", up);
   button.addEventListener("lostpointercapture", up);
   button.addEventListener("keydown", (event) => {
-    if (driving && !event.repeat && (event.code === "Space" || event.code === "Enter")) {
+    if (driving && !event.repeat && !event.metaKey && (event.code === "Space" || event.code === "Enter")) {
       buttons.set(name, name);
       mark();
       changed();
