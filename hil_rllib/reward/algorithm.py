@@ -24,7 +24,8 @@ from hil_rllib.sac.classifier import CLASSIFIER, FRAMES_FILE, THRESHOLD
 logger = logging.getLogger(__name__)
 
 CURVE_FILE, MISTAKES_FILE, TEST_FILE = "precision_recall.png", "mistakes.png", "held_out_frames.json"
-KEPT = 1000  # frames of training, and as many of calibration, that a refit goes on from: 65 MB
+KEPT = 1000  # frames of training that a refit goes on from
+KEPT_CALIBRATION = 4000  # and of calibration at most; 33 kB each
 ROWS = 512  # frames judged at once
 NEVER = 2.0  # the threshold of weights that have none: nothing is called success
 
@@ -51,7 +52,7 @@ class HILReward(OfflineRun, BC):
         file = self._folder / FRAMES_FILE
         if not file.exists():
             unfinished = file.with_suffix(".partial.npz")
-            np.savez(unfinished, **self.offline_data.keepsake(KEPT))
+            np.savez(unfinished, **self.offline_data.keepsake(KEPT, KEPT_CALIBRATION))
             unfinished.replace(file)
         return super().save_to_path(path, **kwargs)
 

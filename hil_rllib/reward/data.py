@@ -21,6 +21,7 @@ from envs.scene import cache_dir
 from hil_rllib.collect.encode import FrameEncoder
 from hil_rllib.contract import CAMERAS
 from hil_rllib.data.video import Frames
+from hil_rllib.models.encoder import load_encoder
 from hil_rllib.reward.frames import LabelledEpisode, load_labelled, split
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class LabelledFrames(OfflineData):
         self.locality_hints: list[Any] | None = None
         hil = config.hil
         self.rng = np.random.default_rng(hil.run.seed)
-        encoder = CachedEncoder(FrameEncoder(hil.encoder.weights, hil.run.seed), cache_dir() / "features")
+        encoder = CachedEncoder(hil.encoder.weights, hil.run.seed, cache_dir() / "features")
         of_demos = config.input_read_method_kwargs
         of_others = of_demos | {"episodes": None, "features": None, "revision": None}
         episodes = [
@@ -100,16 +101,17 @@ class LabelledFrames(OfflineData):
         }
         return MultiAgentBatch({DEFAULT_MODULE_ID: SampleBatch(batch)}, env_steps=num_samples)
 
-    def keepsake(self, most: int) -> dict[str, NDArray[Any]]:
-        """Up to `most` frames of training, half of them successes if there are so many, and of calibration.
+    def keepsake(self, train: int, calibration: int) -> dict[str, NDArray[Any]]:
+        """Up to so many frames of either part, by camera, with `labels` and whether they are of `train`.
 
-        By camera, with `labels` and whether they are of `train`.
+        Half of those of training are successes, if there are so many. Those of calibration are drawn whatever
+        they show: among fewer failures than there are a threshold would look too precise.
         """
         columns: dict[str, list[NDArray[Any]]] = {name: [] for name in (*CAMERAS, "labels", "train")}
-        for name in ("train", "calibration"):
+        halves = [self.rng.permutation(rows)[: train // 2] for rows in (self._successes, self._failures)]
+        any_of = self.rng.permutation(len(self.parts["calibration"]))[:calibration]
+        for name, chosen in (("train", np.concatenate(halves)), ("calibration", any_of)):
             part = self.parts[name]
-            kinds = [np.flatnonzero(part.labels == kind) for kind in (True, False)]
-            chosen = np.concatenate([self.rng.permutation(rows)[: most // 2] for rows in kinds])
             for camera in CAMERAS:
                 columns[camera].append(part.features[camera][chosen])
             columns["labels"].append(part.labels[chosen])
@@ -123,10 +125,10 @@ class CachedEncoder:
     A file's name tells the frames and the encoder's weights, so it is never out of date.
     """
 
-    def __init__(self, encoder: FrameEncoder, folder: Path) -> None:
-        self._encoder, self._folder = encoder, folder
+    def __init__(self, weights: str, seed: int, folder: Path) -> None:
+        self._encoder, self._folder = FrameEncoder(weights, seed), folder
         digest = hashlib.blake2b()
-        for tensor in encoder.net.state_dict().values():
+        for tensor in load_encoder(weights, seed=seed).state_dict().values():  # packed ones are no state
             digest.update(tensor.numpy().tobytes())
         self._weights = digest.digest()
 

@@ -15,7 +15,7 @@ from hil_rllib.contract import CAMERAS, IMAGE_SIZE
 from hil_rllib.data import lerobot_format as fmt
 from hil_rllib.data.demo import Demo
 from hil_rllib.data.demos import load_demos, positions
-from hil_rllib.data.lerobot_format import DatasetInfo
+from hil_rllib.data.lerobot_format import DatasetError, DatasetInfo
 from hil_rllib.data.lerobot_reader import open_dataset
 from hil_rllib.data.video import Frames
 
@@ -71,6 +71,13 @@ def has_labels(source: str, names: Mapping[str, str] | None = None) -> bool:
 def _by_rewards(demo: Demo, dataset: str) -> LabelledEpisode:
     """Observation t + 1 shows success where step t was rewarded. A last one that repeats is left out."""
     assert demo.frames is not None
+    if not np.isin(demo.rewards, (0.0, 1.0)).all():
+        raise DatasetError(
+            dataset,
+            f"episode {demo.episode_index} has rewards of {demo.rewards.min():g} to {demo.rewards.max():g}; "
+            "which frames show success is read off rewards of 0 and 1.",
+            "Record a set with labels: python -m hil_rllib.record OUT --label.",
+        )
     labels = np.append(False, demo.rewards > 0)
     kept = len(labels) - (not demo.end_seen)
     frames = {camera: rows[:kept] for camera, rows in demo.frames.items()}

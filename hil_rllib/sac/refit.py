@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 NICENESS = 19  # everything else on the machine goes first
 UPDATES, BATCH, LEARNING_RATE = 100, 64, 1e-4  # of one refit; ours: two seconds of a core
+ROWS = 512  # frames judged at once
 SAVED = "refit.npz"  # in a checkpoint
 
 Maps = dict[str, NDArray[np.float16]]  # camera → (N, 512, 4, 4)
@@ -107,9 +108,11 @@ class Refitter:
         labels = np.concatenate([self._base["labels"][aside], said])
         maps = {c: torch.from_numpy(np.concatenate([self._base[c][aside], judged[c]])) for c in CAMERAS}
         self._head.eval()
-        logits = self._head(maps).double().numpy()
-        scale, shift = fit_scale_and_shift(logits, labels)
-        probabilities = 1 / (1 + np.exp(-(scale * logits + shift)))
+        starts = range(0, len(labels), ROWS)
+        logits = [self._head({c: m[i : i + ROWS] for c, m in maps.items()}).double() for i in starts]
+        scores = torch.cat(logits).numpy()
+        scale, shift = fit_scale_and_shift(scores, labels)
+        probabilities = 1 / (1 + np.exp(-(scale * scores + shift)))
         threshold = choose_threshold(probabilities, labels, self._precision)
         self._head.set_calibration(scale, shift, threshold)
 

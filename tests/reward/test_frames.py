@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from hil_rllib.data.lerobot_reader import open_dataset
 from hil_rllib.data.lerobot_writer import LeRobotWriter
 from hil_rllib.reward import data
 from hil_rllib.reward.config import HILRewardConfig
-from hil_rllib.reward.frames import LabelledEpisode, has_labels, load_labelled, split
+from hil_rllib.reward.data import CachedEncoder, LabelledFrames, Part
+from hil_rllib.reward.frames import LabelledEpisode, _by_rewards, has_labels, load_labelled, split
 from hil_rllib.sac.config import demo_options
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -119,6 +121,54 @@ def test_the_real_demonstrations_show_success_at_their_last_frame(real_demos):
     recorded = load_labelled(str(real_demos), options(frames="recorded", episodes=(0, 1)))
     for episode in recorded:  # shifted rows: the file has the last observation, and lacks the first
         assert np.flatnonzero(episode.labels).tolist() == [len(episode) - 1]
+
+
+def test_rewards_that_are_no_labels_are_refused():
+    demo = SimpleNamespace(
+        episode_index=4, rewards=np.array([0.1, 0.9, 1.0]), end_seen=True, frames=dict.fromkeys(CAMERAS)
+    )
+    with pytest.raises(DatasetError, match=r"shaped: episode 4 has rewards of 0\.1 to 1; .* --label"):
+        _by_rewards(demo, "shaped")
+
+
+def kept_of(successes, failures):
+    """What a refit keeps of frames whose features tell their number."""
+    frames = LabelledFrames.__new__(LabelledFrames)
+    frames.rng = np.random.default_rng(0)
+    labels = np.repeat([True, False], [successes, failures])
+    part = Part(dict.fromkeys(CAMERAS, np.arange(len(labels))), labels, [])
+    frames.parts = {"train": part, "calibration": part}
+    frames._successes, frames._failures = np.flatnonzero(labels), np.flatnonzero(~labels)
+    return frames.keepsake(100, 400)
+
+
+@pytest.mark.parametrize(
+    ("successes", "failures", "train", "calibration"),
+    [(30, 170, (30, 50), (30, 170)), (200, 1800, (50, 50), (None, 400))],
+)
+def test_frames_for_a_refit_are_even_to_learn_from_and_as_they_come_to_calibrate_on(
+    successes, failures, train, calibration
+):
+    kept = kept_of(successes, failures)
+    of_train = kept["labels"][kept["train"]]
+    assert (of_train.sum(), (~of_train).sum()) == train
+    aside = kept["labels"][~kept["train"]]
+    if calibration[0] is not None:
+        assert (aside.sum(), (~aside).sum()) == calibration
+    else:  # a tenth of 400
+        assert len(aside) == calibration[1]
+        assert 20 <= aside.sum() <= 60
+    numbers = kept["front"][~kept["train"]]
+    assert len(set(numbers)) == len(numbers)
+    assert ((numbers < successes) == aside).all()
+
+
+def test_cached_features_are_those_of_the_very_weights(tmp_path):
+    frames = dict.fromkeys(CAMERAS, np.random.default_rng(0).integers(0, 255, (1, 128, 128, 3), np.uint8))
+    first, again, other = (CachedEncoder("random", seed, tmp_path)(frames)["front"] for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).mean() > 0.1
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def write_unlabelled(folder, cameras=CAMERAS):
