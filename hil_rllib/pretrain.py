@@ -10,6 +10,7 @@ Ctrl-C ends the training early and keeps the best trunk so far; --resume goes on
 from __future__ import annotations
 
 import argparse
+import hashlib
 import logging
 import math
 import os
@@ -29,7 +30,7 @@ from hil_rllib.models.weights import BUNDLED
 from hil_rllib.pretraining.card import Facts, write_card
 from hil_rllib.pretraining.probe import probe
 from hil_rllib.pretraining.scenes import Scenes, render_scenes
-from hil_rllib.pretraining.trunk import CHECKPOINT_FILE, TrunkConfig, TrunkProgress, TrunkTrainer, save_trunk
+from hil_rllib.pretraining.trunk import TrunkConfig, TrunkProgress, TrunkTrainer, save_trunk
 
 HELD_OUT_SEED = 1_000_000  # of the scenes that measure; the next is that of those that choose the best trunk
 OUT = Path("my_encoder")
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     held_out = draw("held-out", options.held_out, HELD_OUT_SEED, options.cache, line)
 
     config = TrunkConfig(options.minutes, options.steps, options.batch, seed=options.seed, device=device)
-    trainer = TrunkTrainer(config, train, choosing, options.cache)
+    trainer = TrunkTrainer(config, train, choosing, checkpoint_of(options))
     if options.resume:
         trainer.restore()
     weights = options.out / BUNDLED.name
@@ -111,9 +112,18 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         parser.error(f"--out {options.out}: {there} is no folder that can be written")
     if options.batch > options.scenes:
         parser.error(f"--batch {options.batch} is more than --scenes {options.scenes}; give as many at most")
-    if options.resume and not (options.cache / CHECKPOINT_FILE).is_file():  # before scenes are drawn
-        parser.error(f"--resume: there is no {CHECKPOINT_FILE} in {options.cache} to go on from")
+    if options.resume and not checkpoint_of(options).is_file():  # before scenes are drawn
+        parser.error(f"--resume: no training for --out {options.out} was begun (no {checkpoint_of(options)})")
+    if options.seed >= HELD_OUT_SEED:
+        parser.error(f"--seed {options.seed}: from {HELD_OUT_SEED} on they are of scenes to measure on")
     return options
+
+
+def checkpoint_of(options: argparse.Namespace) -> Path:
+    """A file for each --out: whoever goes on with one training does not take another's weights."""
+    out = options.out.resolve()
+    place = hashlib.blake2b(str(out).encode(), digest_size=4).hexdigest()
+    return Path(options.cache) / f"training-{out.name}-{place}.pt"
 
 
 def draw(what: str, count: int, seed: int, cache: Path, line: LiveLine) -> Scenes:

@@ -78,7 +78,7 @@ def test_loss_is_zero_at_the_truth_and_errors_are_in_mm() -> None:
 
 
 def trainer(scenes: Scenes, folder: Path, steps: int) -> TrunkTrainer:
-    return TrunkTrainer(TrunkConfig(steps=steps, batch=2), scenes, scenes, folder)
+    return TrunkTrainer(TrunkConfig(steps=steps, batch=2), scenes, scenes, folder / "training.pt")
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(
@@ -100,6 +100,27 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     resumed.run()
     for name, value in whole.model.state_dict().items():
         torch.testing.assert_close(resumed.model.state_dict()[name], value, msg=name)
+
+
+def test_what_was_done_goes_on_with_a_larger_budget(scenes: Scenes, tmp_path: Path) -> None:
+    trainer(scenes, tmp_path, steps=20).run()
+    longer = trainer(scenes, tmp_path, steps=22)
+    longer.restore()
+    longer.run()
+    assert (longer.progress.step, longer.progress.share) == (22, 1.0)
+
+
+def test_interrupted_before_the_first_check_it_keeps_what_was_learned(scenes: Scenes, tmp_path: Path) -> None:
+    def interrupt(progress: TrunkProgress) -> None:
+        raise KeyboardInterrupt
+
+    training = trainer(scenes, tmp_path, steps=100)
+    before = training.best
+    kept = training.run(interrupt).state_dict()
+    assert not any(torch.equal(kept[name], value) for name, value in before.items() if value.ndim == 4)
+    resumed = trainer(scenes, tmp_path, steps=100)
+    resumed.restore()
+    assert resumed.progress.step == 1
 
 
 def test_resume_without_a_checkpoint_says_so(scenes: Scenes, tmp_path: Path) -> None:
@@ -159,7 +180,8 @@ def test_a_zero_count_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "said"),
     [
         (["--scenes", "8"], "--batch 16 is more than --scenes 8"),
-        (["--resume"], "there is no trunk-training.pt in"),
+        (["--resume"], "--resume: no training for --out my_encoder was begun"),
+        (["--seed", "1000000"], "--seed 1000000: from 1000000 on"),
     ],
 )
 def test_what_could_not_be_trained_is_refused_before_anything_is_drawn(

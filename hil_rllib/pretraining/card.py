@@ -24,8 +24,8 @@ It is what `encoder.weights: {name}` loads. No image and no weight from elsewher
 ```
 - **Scenes**: {train} of both cameras at 128 × 128, {full:.0%} drawn at `full`, the rest at `fast`. The cube
   lies or is held anywhere in x {cube_x}, y {cube_y}; the TCP moves in x {tcp_x}, y {tcp_y}, z {tcp_z} [m].
-  Half of the scenes come from a noisy expert that picks the cube up and carries it about, half from a hand
-  that wanders while the cube is put somewhere new.
+  In half of the motions a noisy expert picks the cube up and carries it about, in half a hand wanders while
+  the cube is put somewhere new.
 - **Task**: tell cube, TCP and cube − TCP [m] from each camera alone and from both, through heads like the
   policy's (8 spatial learned embeddings a channel, Linear 64, LayerNorm, tanh). Only the trunk is kept.
 - **Training**: {steps:,} steps of {batch} scenes (AdamW, peak learning rate {rate:g}, moving average of the

@@ -26,7 +26,6 @@ from hil_rllib.pretraining.scenes import Scenes
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINT_FILE = "trunk-training.pt"
 EVALUATIONS = 20  # held-out checks, and checkpoints, over a run
 AVERAGE_DECAY = 0.998  # of the weights' moving average, per step, once warm
 WARM_UP = 0.05  # of the run; then the learning rate falls along a cosine
@@ -77,11 +76,11 @@ class Sight(nn.Module):
 
 
 class TrunkTrainer:
-    """Training that can stop at any step and go on from its checkpoint in `folder`."""
+    """Training that can stop at any step and go on from its checkpoint."""
 
-    def __init__(self, config: TrunkConfig, train: Scenes, held_out: Scenes, folder: Path) -> None:
+    def __init__(self, config: TrunkConfig, train: Scenes, held_out: Scenes, checkpoint: Path) -> None:
         self.config, self.train_scenes, self.held_out = config, train, held_out
-        self.checkpoint = folder / CHECKPOINT_FILE
+        self.checkpoint = checkpoint
         torch.manual_seed(config.seed)
         self.model = Sight(load_encoder("random", config.seed)).to(config.device)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
@@ -93,7 +92,7 @@ class TrunkTrainer:
         self.rng = np.random.default_rng(config.seed)
 
     def restore(self) -> None:
-        """Go on from the checkpoint of an earlier run. Raises FileNotFoundError."""
+        """Go on from the checkpoint of an earlier run, by this one's budget. Raises FileNotFoundError."""
         if not self.checkpoint.is_file():
             raise FileNotFoundError(f"No checkpoint {self.checkpoint} to go on from. Start without --resume.")
         content = torch.load(self.checkpoint, map_location=self.config.device, weights_only=True)
@@ -102,12 +101,16 @@ class TrunkTrainer:
         self.best = content["best"]
         self.optimiser.load_state_dict(content["optimiser"])
         self.progress = TrunkProgress(**content["progress"])
+        self.progress.share = self._share()
         self.rng.bit_generator.state = content["numpy_rng"]
         torch.set_rng_state(content["torch_rng"].cpu())
         logger.info("Going on from step %d in %s", self.progress.step, self.checkpoint)
 
     def run(self, report: Callable[[TrunkProgress], None] | None = None) -> ResNet10:
-        """Train to the end of the budget, or until interrupted; the best trunk so far."""
+        """Train to the end of the budget, or until interrupted; the best trunk so far.
+
+        Raises KeyboardInterrupt where nothing was learned.
+        """
         state = self.progress
         next_evaluation = (math.floor(state.share * EVALUATIONS) + 1) / EVALUATIONS
         before, started = state.seconds, time.monotonic()
@@ -123,7 +126,11 @@ class TrunkTrainer:
                 if report is not None:
                     report(state)
         except KeyboardInterrupt:
+            if not state.step:
+                raise
             logger.warning("Interrupted at step %d: keeping the best trunk so far.", state.step)
+            self._evaluate()
+            self._save()
         trunk = load_encoder("random", self.config.seed)
         trunk.load_state_dict(self.best)
         return trunk
