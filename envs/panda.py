@@ -149,6 +149,12 @@ class PandaEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     # State.
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"{type(self).__name__} shares memory with MuJoCo: a copy, or what a pickle gives, would not "
+            "move. Make another, and call its set_state with this one's get_state()."
+        )
+
     @property
     def tcp_pos(self) -> NDArray[np.float64]:
         """(3,) tool centre point [m, world]."""

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
 from envs.panda import GRIPPER_CLOSED, PandaEnv
-from envs.safety import EE_STEP_SIZE, ROTATION_STEP_SIZE, clipped
+from envs.safety import EE_STEP_SIZE, HELD_COMMANDS, ROTATION_STEP_SIZE, clipped
 
 GRIPPER_PENALTY = -0.02  # gym-hil 0.1.14
 
@@ -95,6 +95,7 @@ class GripperPenaltyWrapper(_Wrapper):
         observation, reward, terminated, truncated, info = self.env.step(action)
         change = float(action[-1])
         toggles = (change < -0.5 and closed > 0.9) or (change > 0.5 and closed < 0.1)
+        toggles = toggles and HELD_COMMANDS not in info
         info["discrete_penalty"] = self.penalty if toggles else 0.0
         return observation, reward, terminated, truncated, info
 

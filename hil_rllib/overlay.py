@@ -83,8 +83,8 @@ class Overlay:
 
     def _action(self, canvas: pygame.Surface, caption: Caption, left: int) -> None:
         """Right: a bar per motion from the middle out, and the gripper's command as one of three words."""
-        action = caption.action
-        assert action is not None
+        assert caption.action is not None
+        action = np.nan_to_num(caption.action)
         colour = COLOURS.get(caption.who, OTHERS)
         has_gripper = len(action) in (4, 7)
         width = canvas.get_width() - MARGIN - left

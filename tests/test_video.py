@@ -100,6 +100,12 @@ def test_bars_grow_with_the_action_to_the_side_it_points_to(size):
     assert (gripper == COLOURS["human"]).all(axis=-1).any() == (size in (4, 7))
 
 
+def test_a_command_that_is_no_number_is_drawn_as_none():
+    black = {"front": np.zeros((8, 8, 3), np.uint8)}
+    action = np.array([np.nan, np.inf, 0.0, np.nan], np.float32)
+    assert lit(Overlay().draw(black, Caption("human", 1, 1, action)), SIDE + 20, slice(340, None)) == 0
+
+
 def test_somebody_else_is_grey():
     black = {"front": np.zeros((8, 8, 3), np.uint8)}
     assert tuple(Overlay().draw(black, Caption("recorded", 1, 1))[BADGE]) == OTHERS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -168,6 +170,12 @@ def test_lifting_ends_in_success(reward_type: str) -> None:
     else:
         assert 0.0 <= min(rewards) < rewards[-1] <= 1.0
         assert rewards[-1] > 0.7  # lifted (0.7) and in the hand
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, copy.copy, pickle.dumps])
+def test_a_copy_that_would_not_move_is_refused(env: gymnasium.Env[Any, Any], duplicate: Any) -> None:
+    with pytest.raises(TypeError, match=r"set_state with this one's get_state\(\)"):
+        duplicate(env.unwrapped)
 
 
 def test_snapshot_continues_bit_by_bit_in_another_environment() -> None:

@@ -32,6 +32,13 @@ def test_penalty_falls_on_each_switch_and_only_then() -> None:
     assert [reward for _, reward, *_ in steps] == [0.0] * len(steps)  # reported, not added
 
 
+def test_a_command_that_was_held_costs_nothing() -> None:
+    env = gymnasium.make("hil/PandaPickCube-v0")
+    env.reset(seed=0)
+    *_, info = env.step(np.array([np.nan, 0.0, 0.0, CLOSE], np.float32))
+    assert (info["held_commands"], info["discrete_penalty"]) == (1, 0.0)
+
+
 def test_gripper_command_moves_its_share_of_the_range() -> None:
     env = gymnasium.make("hil/PandaPickCube-v0")
     env.reset(seed=0)
