@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,7 +62,7 @@ class DemoBatches(LeRobotOfflineData):
     def fragments(self) -> Iterator[Fragment]:
         """What is learned of the demonstrations, once, as the ring holds it."""
         for demonstration in demo_fragments(self, self.hil):
-            yield from demonstration.interventions() if self.config.clones else [demonstration]
+            yield from by_hand(demonstration) if self.config.clones else [demonstration]
 
     def indexed(self) -> None:
         """Settle what of the ring is drawn, whenever something was added."""
@@ -106,6 +107,15 @@ class DemoBatches(LeRobotOfflineData):
             for camera, frames in obs["pixels"].items()
         }
         return {**obs, "pixels": frames}
+
+
+def by_hand(demonstration: Fragment) -> list[Fragment]:
+    """The stretches that a person gave. A pause ends none: between two keys nobody is in charge, and nothing
+    is done that another could have done.
+    """
+    flags = (demonstration.steps[IS_INTERVENTION] > 0) | idle(demonstration.steps[Columns.ACTIONS])
+    steps = {**demonstration.steps, IS_INTERVENTION: flags.astype(np.float32)}
+    return replace(demonstration, steps=steps).interventions()
 
 
 def idle(actions: NDArray[np.float32]) -> NDArray[np.bool_]:

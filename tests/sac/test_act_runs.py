@@ -10,13 +10,16 @@ import pytest
 import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from sac_parts import ACTIONS, SPACES, make_obs
 
 from hil_rllib import evaluate, teleop
-from hil_rllib.contract import AGENT_POS, GRIPPER_CLOSED
+from hil_rllib.contract import AGENT_POS, GRIPPER_CLOSED, IS_INTERVENTION
+from hil_rllib.data.replay import Fragment
 from hil_rllib.offline.act_module import PADDED, ACTModule, gripper_command
 from hil_rllib.offline.chunks import chunks, ends_of_stretches, to_learn
 from hil_rllib.offline.config import HILACTConfig
+from hil_rllib.offline.data import by_hand
 from hil_rllib.sac.evaluation import GreedyPolicy
 
 ACT = ("run.algorithm=act", "act.chunk=6", "act.width=32", "act.feedforward=32", "act.encoder_layers=1",
@@ -39,6 +42,20 @@ def test_a_chunk_begins_with_the_observations_own_action_and_ends_with_its_stret
     chosen, padded = chunks(actions[rows], first, ends_of_stretches(rows, starts)[first], 3)
     assert chosen[..., 0].tolist() == [[1, 2, 3], [3, 0, 0], [5, 6, 0], [6, 0, 0]]
     assert padded.tolist() == [[0, 0, 0], [0, 1, 1], [0, 0, 1], [0, 1, 1]]
+
+
+def test_a_persons_pause_ends_no_chunk_but_what_a_policy_did_does():
+    """Between two keys nobody is in charge, see `record`; a policy that acts there is another."""
+    fragment = Fragment.from_episode(
+        SingleAgentEpisode(
+            observations=[np.zeros(1, np.float32)] * 8,
+            actions=[np.array([x, 0, 0, 0], np.float32) for x in (1, 0, 0, 1, 1, 0.5, 1)],
+            rewards=[0.0] * 7,
+            extra_model_outputs={IS_INTERVENTION: [1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0]},
+            len_lookback_buffer=0,
+        )
+    )
+    assert [(part.first_step, len(part)) for part in by_hand(fragment)] == [(0, 5), (6, 1)]
 
 
 def learned_of(motions, closed, *, leave_out_idle):
