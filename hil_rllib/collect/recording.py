@@ -10,13 +10,17 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from hil_rllib.collect.pacing import APPEAL_STEPS
 from hil_rllib.contract import (
     ACTION_DIM,
+    APPEAL,
+    CLASSIFIED,
     DISCRETE_PENALTY,
     HELD_COMMANDS,
     IS_INTERVENTION,
     RERECORD,
     SUCCESS,
+    VERDICT,
     env_action,
 )
 
@@ -74,6 +78,9 @@ class RecordingWrapper(gymnasium.Wrapper):
     costs a copy of its frames; what is slow happens at the end of an episode, when nobody's clock runs.
     Frames are the env's own, before any encoder. The objects' positions are kept too where the env tells
     them beside the observation (`environment_state()`): they let an episode be replayed and drawn again.
+
+    An episode that a classifier ended waits until nobody can say any more that it was no success: who does
+    takes its reward and its end back here too.
     """
 
     STATE: ClassVar[tuple[str, ...]] = ("_seed", "_observation", "_steps")
@@ -85,6 +92,7 @@ class RecordingWrapper(gymnasium.Wrapper):
         self._seed: int | None = None
         self._observation: dict[str, NDArray[Any]] = {}
         self._steps: list[tuple[dict[str, NDArray[Any]], NDArray[np.float32], float, Mapping[str, Any]]] = []
+        self._claimed: Episode | None = None  # a success by a classifier's word
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -100,19 +108,34 @@ class RecordingWrapper(gymnasium.Wrapper):
         if HELD_COMMANDS in info:
             executed = env_action(np.zeros(ACTION_DIM, np.float32))
         self._steps.append((self._observation, executed, float(reward), info))
+        if APPEAL in info and self._claimed is not None:
+            self._claimed.rewards[-1] = 0.0
+            self._claimed.terminated, self._claimed.truncated = False, True
+        if APPEAL in info or len(self._steps) >= APPEAL_STEPS:
+            self._put_claimed()
         if terminated or truncated:
+            self._put_claimed()
             if not info.get(RERECORD):
-                self._sink.put(self._episode(terminated, truncated))
+                self._claimed = self._episode(terminated, truncated)
+                if not info.get(CLASSIFIED) or VERDICT in info:
+                    self._put_claimed()
             self._steps = []
         self._observation = self._columns(observation)
         return observation, reward, terminated, truncated, info
 
     def flush(self) -> None:
+        self._put_claimed()
         self._sink.flush()
 
     def close(self) -> None:
+        self._put_claimed()
         self._sink.close()
         super().close()
+
+    def _put_claimed(self) -> None:
+        if self._claimed is not None:
+            self._sink.put(self._claimed)
+            self._claimed = None
 
     def _columns(self, observation: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         """One observation by the names of `Episode.observations`, copied."""

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from hil_rllib.collect.pacing import OperatorWrapper
+from hil_rllib.collect.pacing import APPEAL_STEPS, OperatorWrapper
 from hil_rllib.collect.recording import RecordingWrapper
-from hil_rllib.contract import DISCRETE_PENALTY, IS_INTERVENTION, SUCCESS, EpisodeEnd
+from hil_rllib.contract import CLASSIFIED, DISCRETE_PENALTY, IS_INTERVENTION, SUCCESS, EpisodeEnd
 
 STEPS = 4
 
@@ -49,6 +49,9 @@ class Kept:
     def put(self, episode):
         assert not self.closed
         self.episodes.append(episode)
+
+    def flush(self):
+        pass
 
     def close(self):
         self.closed = True
@@ -119,3 +122,60 @@ def test_a_rerecorded_or_unfinished_episode_reaches_no_dataset(sink, operator):
     env.close()
     assert len(sink.episodes) == 1
     assert sink.closed
+
+
+class Claimed(Room):
+    """A classifier calls the last of `length` steps success."""
+
+    length = STEPS
+
+    def step(self, action):
+        observation, _, _, _, info = super().step(action)
+        ended = self.t == self.length
+        return observation, float(ended), ended, False, {**info, CLASSIFIED: ended}
+
+
+@pytest.fixture
+def claimed(sink):
+    operator = OperatorWrapper(Claimed(), hz=None)
+    return operator, RecordingWrapper(operator, sink)
+
+
+def ends_of(sink):
+    return [(float(e.rewards[-1]), e.terminated, e.truncated) for e in sink.episodes]
+
+
+def test_what_the_operator_takes_back_is_taken_back_in_the_recording_too(claimed, sink):
+    operator, env = claimed
+    play(env, STEPS)
+    assert sink.episodes == []  # it can still be said
+    env.reset()
+    operator.request_end(EpisodeEnd.FAILURE)
+    env.step(np.zeros(4, np.float32))
+    assert ends_of(sink) == [(0.0, False, True)]
+
+
+@pytest.mark.parametrize("how", ["the next one ends", "time passes", "flush", "close", "own verdict"])
+def test_a_classifiers_success_is_handed_on_once_nobody_can_object(claimed, sink, how):
+    operator, env = claimed
+    env.reset()
+    for _ in range(STEPS - 1):
+        env.step(np.zeros(4, np.float32))
+    if how == "own verdict":
+        operator.request_end(EpisodeEnd.SUCCESS)
+    env.step(np.zeros(4, np.float32))
+    if how == "the next one ends":
+        env.reset()
+        operator.request_end(EpisodeEnd.RERECORD)
+        env.step(np.zeros(4, np.float32))
+    elif how == "time passes":
+        env.unwrapped.length = 2 * APPEAL_STEPS
+        env.reset()
+        for _ in range(APPEAL_STEPS):
+            assert sink.episodes == []
+            env.step(np.zeros(4, np.float32))
+    elif how == "flush":
+        env.flush()
+    elif how == "close":
+        env.close()
+    assert ends_of(sink) == [(1.0, True, False)]
