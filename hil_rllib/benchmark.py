@@ -132,7 +132,7 @@ def demo_seconds(job: Job, demos: str | None) -> float:
             locate(REAL_DEMOS)
         except HubUnreachable as error:
             raise HubUnreachable(f"{error} Here: --demos FOLDER.") from error
-    return load_demos(config.demos.source, **demo_options(config)).transitions * CONTROL_DT
+    return load_demos(config.demos.source, **demo_options(config)).by_hand * CONTROL_DT
 
 
 def say(text: str) -> None:

@@ -86,9 +86,13 @@ class Statistics:
         updates: int,
         online: int,
         demo: int,
+        demo_steps: int = 0,
         on_disk: Mapping[str, int] | None = None,
     ) -> dict[str, float]:
-        """All `hil/…` values of this moment. on_disk: the counts that would outlive a crash."""
+        """All `hil/…` values of this moment.
+
+        demo_steps: a person's in the demonstrations. on_disk: the counts that would outlive a crash.
+        """
         if self._rate_since is None:  # the first report; a run that goes on does not begin at 0
             self._rate_since = (time.monotonic(), env_steps, updates)
         clock, steps_before, updates_before = self._rate_since
@@ -103,6 +107,7 @@ class Statistics:
             "updates_per_s": self._rates[1],
             "episodes": self.episodes,
             "human_seconds": self.human_steps * CONTROL_DT,  # [s] of robot's time in a person's hands
+            "demo_seconds": demo_steps * CONTROL_DT,  # [s] likewise, in the demonstrations
             "held_commands": self.held_commands,  # not finite: the arm held still
             "online_ring": online,  # transitions that can be sampled
             "demo_ring": demo,

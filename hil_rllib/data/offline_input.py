@@ -87,6 +87,7 @@ class LeRobotOfflineData(OfflineData):
         library = options.pop("library", None)  # name of a `shared.DemoLibrary`
         read = partial(shared_demos, library) if library else load_demos
         self.demos: DemoSet = read(config.input_, **options)
+        self.by_hand = self.demos.by_hand  # steps
         self._episodes: list[SingleAgentEpisode] | None = [to_episode(demo) for demo in self.demos.demos]
         self.demos.demos.clear()  # the episodes hold copies
         self._sampler: _Sampler | None = None

@@ -20,6 +20,7 @@ from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.result import SHOULD_CHECKPOINT, TIMESTEPS_TOTAL
 
 from hil_rllib.collect.statistics import Evaluations
+from hil_rllib.contract import CONTROL_DT
 from hil_rllib.offline.config import HILACTConfig, HILBCConfig, HILIQLConfig
 from hil_rllib.sac.checkpoint import read_state, restore_random, save_random, write_state
 from hil_rllib.sac.evaluation import Evaluator
@@ -181,7 +182,8 @@ class OfflineRun(UnderTune, MARWIL):
             "env_steps": 0,
             "updates": self.updates,
             "updates_per_s": (self.updates - updates) / max(1e-6, self._clock[0] - before),
-            "human_seconds": 0.0,  # in this run; theirs are in the demonstrations
+            "human_seconds": 0.0,  # in this run
+            "demo_seconds": self.offline_data.by_hand * CONTROL_DT,  # [s] a person's, in the demonstrations
             "demo_ring": self.transitions(),  # drawn from
         }
 

@@ -170,7 +170,11 @@ class Rounds(OfflineRun):
         """The run's `hil/…` metrics, which the operator's page shows too."""
         counts = {"env_steps": self.experience.env_steps, "updates": self.updates}
         values = self.stats.metrics(
-            **counts, online=0, demo=self.transitions(), on_disk=self.experience.on_disk
+            **counts,
+            online=0,
+            demo=self.transitions(),
+            demo_steps=self.offline_data.by_hand,
+            on_disk=self.experience.on_disk,
         )
         values["round"] = min(len(self.rounds), self.hil.dagger.rounds)  # under way; 0: before the first
         values |= self.collector.counts()

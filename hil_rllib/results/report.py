@@ -79,7 +79,7 @@ def cells(results: Sequence[Result]) -> list[str]:
             texts.append(spread(values, digits=1 if unit != 1 else 0))
     texts += [spread([r.env_steps for r in results]), spread([r.wall_s / 60 for r in results], digits=1)]
     last = [r.last_success for r in results if r.last_success is not None]
-    ended = sum(r.last_success == 1.0 and 0 < r.env_steps < MOST_STEPS for r in results)
+    ended = sum(r.last_success == 1.0 and 0 < r.env_steps < (r.steps or MOST_STEPS) for r in results)
     early = f"{ended} of {len(results)}" if ended else "none"
     if not last:
         return [*texts, "none", early]

@@ -51,6 +51,8 @@ class LabelledFrames(OfflineData):
     been made indifferent already.
     """
 
+    by_hand = 0  # steps of a person's; whose frames these are says nothing
+
     def __init__(self, config: HILRewardConfig) -> None:
         """Raises DatasetError, `hub.HubUnreachable`, ValueError; see `load_labelled` and `split`."""
         # Not super().__init__: it opens the path with Ray Data.

@@ -88,7 +88,11 @@ class HILSAC(UnderTune, SAC):
         self._evaluate_when_due()
         counts = {"env_steps": self.env_steps, "updates": self.updates}
         values = self.stats.metrics(
-            **counts, online=len(self.online), demo=len(self.demo), on_disk=self.experience.on_disk
+            **counts,
+            online=len(self.online),
+            demo=len(self.demo),
+            demo_steps=0 if self.offline_data is None else self.offline_data.by_hand,
+            on_disk=self.experience.on_disk,
         )
         values |= self.skips.values() | self.collector.counts() | self._learner_metrics
         if self.refits:

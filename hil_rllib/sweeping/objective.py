@@ -33,8 +33,7 @@ class Objective:
 
     def add_to(self, result: dict[str, Any]) -> None:
         success = float(result.get("evaluation", {}).get("success", 0.0))
-        # All that the demonstration ring holds was done by a person, before the run or in it.
-        human_s = float(result["hil"].get("demo_ring", 0.0)) * CONTROL_DT
+        human_s = float(result["hil"]["demo_seconds"]) + float(result["hil"]["human_seconds"])
         self.best = max(self.best, success)
         if self.reached_at_s is None and success >= THRESHOLD:
             self.reached_at_s = human_s

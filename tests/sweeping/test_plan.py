@@ -251,21 +251,21 @@ def test_optuna_and_asha_are_taken_by_name(plan) -> None:
 
 
 def test_every_report_carries_the_objective() -> None:
-    def report(success: float | None, demo_ring: int) -> dict:
-        return {"hil": {"demo_ring": demo_ring}} | (
+    def report(success: float | None, human: float) -> dict:
+        return {"hil": {"demo_seconds": 80.0, "human_seconds": human}} | (
             {} if success is None else {"evaluation": {"success": success}}
         )
 
     score, human = (Objective(name, Config()) for name in ("success", "human_seconds_to_90"))
     assert (score.mode, human.mode) == ("max", "min")
     seen = []
-    for success, ring in ((None, 800), (0.5, 900), (0.95, 1000), (0.4, 1200)):
-        results = [report(success, ring) for _ in range(2)]
+    for success, human_s in ((None, 0.0), (0.5, 10.0), (0.95, 20.0), (0.4, 40.0)):
+        results = [report(success, human_s) for _ in range(2)]
         score.add_to(results[0])
         human.add_to(results[1])
         seen.append((results[0]["objective"], results[1]["objective"], results[1]["human_seconds_to_90"]))
     assert [s[0] for s in seen] == [0.0, 0.5, 0.95, 0.4]
-    assert [s[2] for s in seen] == [None, None, 100.0, 100.0]  # 1,000 transitions of 0.1 s
+    assert [s[2] for s in seen] == [None, None, 100.0, 100.0]  # both together
     assert seen[0][1] > seen[1][1] > 100.0 == seen[2][1] == seen[3][1]
     again = Objective("human_seconds_to_90", Config())
     again.restore(human.state())
