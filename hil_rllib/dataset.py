@@ -4,10 +4,11 @@
     python -m hil_rllib.dataset check DATASET
     python -m hil_rllib.dataset convert DATASET FOLDER [--repair] [--push owner/name]
     python -m hil_rllib.dataset merge DATASET DATASET … FOLDER [--repair] [--common] [--push owner/name]
+    python -m hil_rllib.dataset push FOLDER owner/name
     python -m hil_rllib.dataset plot DATASET PICTURE.png
 
 DATASET is a local folder or a hub id, v2.1 or v3.0; what is written is v3.0. All can see what
---push uploads, unless you add --private. Exit code 0: all is well, or can be repaired; 1: `check` found what
+is pushed, unless you add --private. Exit code 0: all is well, or can be repaired; 1: `check` found what
 cannot be; 2: a dataset cannot be used, with the reason.
 """
 
@@ -137,6 +138,12 @@ def merge(arguments: argparse.Namespace) -> int:
     return _write([Source(dataset, terms=_known_terms(dataset)) for dataset in datasets], arguments)
 
 
+def push(arguments: argparse.Namespace) -> int:
+    """Uploads it to the hub as it is; what an earlier upload left there is replaced."""
+    print(hub_push.push(arguments.folder, arguments.name, private=arguments.private))
+    return 0
+
+
 def plot_command(arguments: argparse.Namespace) -> int:
     """Draws it."""
     if arguments.picture.suffix.lower() != ".png":
@@ -219,7 +226,8 @@ def _parser() -> argparse.ArgumentParser:
     writing = argparse.ArgumentParser(add_help=False)
     writing.add_argument("--repair", action="store_true", help="rows (o_t, a_t), unit motion, gripper 0/1/2")
     writing.add_argument("--push", metavar="OWNER/NAME", help="upload the result to the hub")
-    writing.add_argument("--private", action="store_true", help="create the hub's repository as private")
+    pushing = argparse.ArgumentParser(add_help=False)
+    pushing.add_argument("--private", action="store_true", help="create the hub's repository as private")
 
     parser = argparse.ArgumentParser(
         prog="python -m hil_rllib.dataset",
@@ -237,14 +245,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("dataset")
     command.add_argument("--json", action="store_true", help="as JSON")
     add("check", check_command, reading).add_argument("dataset")
-    command = add("convert", convert, reading, writing)
+    command = add("convert", convert, reading, writing, pushing)
     command.add_argument("dataset")
     command.add_argument("folder", type=Path, help="of the new dataset; must not exist")
     command.add_argument("--episodes", type=parse_episodes, help="such as 0-29 or 0,3,7 (default: all)")
-    command = add("merge", merge, reading, writing)
+    command = add("merge", merge, reading, writing, pushing)
     command.add_argument("datasets", nargs="+")
     command.add_argument("folder", type=Path, help="of the new dataset; must not exist")
     command.add_argument("--common", action="store_true", help="drop the features that not all have")
+    command = add("push", push, pushing)
+    command.add_argument("folder", type=Path, help="of the dataset")
+    command.add_argument("name", metavar="OWNER/NAME")
     command = add("plot", plot_command, reading)
     command.add_argument("dataset")
     command.add_argument("picture", type=Path, help="the PNG to write")

@@ -47,6 +47,7 @@ def push(folder: Path, repo_id: str, *, private: bool = False) -> str:
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, RevisionNotFoundError
 
     dataset = LeRobotDataset(folder)  # a damaged one is not passed on
+    again = f"python -m hil_rllib.dataset push {folder} {repo_id}{' --private' if private else ''}"
     api = hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None)
     version = dataset.info.version
     try:
@@ -75,10 +76,12 @@ def push(folder: Path, repo_id: str, *, private: bool = False) -> str:
         raise DatasetError(
             repo_id,
             f"the hub does not take it ({str(error).splitlines()[0]}).",
-            "Log in with `hf auth login`, as someone who may write there.",
+            f"Log in with `hf auth login`, as someone who may write there, and try again: {again}",
         ) from error
     except (OSError, http_error()) as error:
-        raise ConnectionError(f"The hub cannot be reached for {repo_id!r} ({error}).") from error
+        raise ConnectionError(
+            f"The hub cannot be reached for {repo_id!r} ({error}). {folder} is whole; try again: {again}"
+        ) from error
     return str(commit.repo_url if hasattr(commit, "repo_url") else commit)
 
 

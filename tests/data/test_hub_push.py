@@ -104,6 +104,21 @@ def test_push_without_leave_says_how_to_log_in(
     assert not hub.refs
 
 
+def test_what_could_not_be_pushed_is_whole_and_pushed_by_the_command_that_is_told(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, copy = recorded(tmp_path / "set", 1), tmp_path / "copy"
+    with monkeypatch.context() as patched:
+        patched.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+        arguments = ["convert", str(first), str(copy), "--push", NAME, "--private"]
+        assert dataset_command.main(arguments) == 2
+    told = f"python -m hil_rllib.dataset push {copy} {NAME} --private"
+    assert told in capsys.readouterr().err
+    assert dataset_command.main(told.split()[3:]) == 0
+    assert hub.private == {NAME}
+    assert len(open_dataset(NAME, cache_dir=tmp_path / "cache")) == 1
+
+
 def test_damaged_dataset_is_not_pushed(hub: Hub, tmp_path: Path) -> None:
     folder = recorded(tmp_path / "set", 1)
     next(folder.rglob("file-000.mp4")).unlink()
