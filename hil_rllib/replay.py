@@ -26,11 +26,13 @@ from hil_rllib.console import INTERRUPTED, UsageError, new_file, report
 from hil_rllib.contract import ACTION_DIM
 from hil_rllib.data.alignment import align
 from hil_rllib.data.demo import Recording
-from hil_rllib.data.env_replay import EnvSpec, Replay, make_replay_env, replay
+from hil_rllib.data.env_replay import NOT_FROM_RESET, EnvSpec, Replay, make_replay_env, replay
 from hil_rllib.data.hub import HubUnreachable
 from hil_rllib.data.lerobot_format import DatasetError
 from hil_rllib.data.lerobot_reader import open_dataset
 from hil_rllib.video import VideoRecorder
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -116,12 +118,17 @@ def run(
     demos, _ = align(dataset, episodes=episodes, step_size=spec.step_size)
     recordings = [demo.recording for demo in demos if demo.recording is not None]
     env = _make_env(spec, recordings)
-    outcomes = []
+    outcomes, elsewhere = [], 0
     with contextlib.closing(VideoRecorder(env, video, who="recorded") if video else env) as seen:
         for recording in recordings:
-            outcome = Outcome.of(recording, replay(seen, recording))
+            result = replay(seen, recording)
+            outcome = Outcome.of(recording, result)
+            elsewhere += not result.from_reset
             print(json.dumps(asdict(outcome)) if as_json else outcome, flush=True)
             outcomes.append(outcome)
+    if elsewhere:
+        which = f"{elsewhere} of {len(outcomes)} episodes: {NOT_FROM_RESET}"
+        logger.warning("%s, or train with demos.frames=recorded.", which)
     return outcomes
 
 

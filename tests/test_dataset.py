@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from hil_rllib import dataset
+from hil_rllib.data import lerobot_format as fmt
 from hil_rllib.data.alignment import align
 from hil_rllib.data.lerobot_reader import open_dataset
 from hil_rllib.data.lerobot_writer import LeRobotWriter
@@ -144,6 +145,56 @@ def test_check_passes_a_sound_dataset_and_fails_one_without_success(
     assert "no success in these episodes (1 episodes: 3)" in capsys.readouterr().out
 
 
+def pushing(index: int, rows: list[dict[str, np.ndarray]]) -> None:
+    """All but the first episode: down onto the table, long before and all the time."""
+    if index > 0:
+        for row in rows:
+            row["action"] = np.float32([0, 0, -1, row["action"][3]])
+            row["state"] = np.append(row["state"][:15], np.float32([0, 0, 0]))
+
+
+def without_statement(folder: Path) -> Path:
+    """As earlier versions wrote it."""
+    file = folder / "meta" / "info.json"
+    info = json.loads(file.read_text())
+    del info[fmt.STATEMENT]
+    file.write_text(json.dumps(info))
+    return folder
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_episodes_of_a_hand_that_only_pushes_do_no_harm(
+    stated: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write(tmp_path / "set", pushing)
+    if not stated:
+        without_statement(folder)
+    assert run("check", folder) == 0
+    assert ("info.json states this" in capsys.readouterr().out) == stated
+    assert run("convert", folder, tmp_path / "new", "--repair") == 0
+    assert run("plot", folder, tmp_path / "set.png") == 0
+    for old, new in zip(
+        open_dataset(str(folder)).read(), open_dataset(str(tmp_path / "new")).read(), strict=True
+    ):
+        np.testing.assert_array_equal(new.column("action"), old.column("action"))
+
+
+def test_a_copy_states_its_terms_where_they_are_known(tmp_path: Path) -> None:
+    own, older = write(tmp_path / "own"), without_statement(write(tmp_path / "older"))
+
+    def states(name: str, command: str, *arguments: object) -> bool:
+        assert run(command, *arguments[:-1], tmp_path / name, *arguments[-1:]) == 0
+        info = open_dataset(str(tmp_path / name)).info
+        assert (fmt.STATEMENT in info.raw) == info.in_our_terms
+        return info.in_our_terms
+
+    assert states("copy", "convert", own, "--episodes=0,2")
+    assert states("repaired", "convert", older, "--repair")
+    assert states("twice", "merge", own, own, "--common")
+    assert not states("older_copy", "convert", older, "--episodes=0,2")
+    assert not states("both", "merge", own, older, "--common")
+
+
 @pytest.mark.parametrize("change", [not_a_number, None], ids=["NaN", "cut off"])
 def test_what_cannot_be_repaired_can_be_left_out_of_a_repair(
     change: Change | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -172,6 +223,7 @@ def test_a_repair_of_another_robots_dataset_is_refused(
             ended = {"terminated": t == 3, "truncated": False, "success": t == 3}
             writer.add_step({"agent_pos": row}, row, reward=float(t == 3), **ended)
         writer.end_episode()
+    assert not open_dataset(str(tmp_path / "arm")).info.in_our_terms
     assert run("convert", tmp_path / "arm", tmp_path / "new", "--repair") == 2
     assert run("plot", tmp_path / "arm", tmp_path / "arm.png") == 2
     assert capsys.readouterr().err.count("(18,) fits") == 2
@@ -207,6 +259,8 @@ def test_converted_and_repaired_real_demos_check_clean_and_hold_the_same_demos(
 ) -> None:
     assert run("check", real_demos) == 0
     assert "shifted by one" in capsys.readouterr().out
+    assert run("convert", real_demos, tmp_path / "copy", "--episodes", "0-4") == 0
+    assert not open_dataset(str(tmp_path / "copy")).info.in_our_terms
     assert run("convert", real_demos, tmp_path / "set", "--repair", "--episodes", "0-4") == 0
     capsys.readouterr()
     assert run("check", tmp_path / "set") == 0
@@ -214,6 +268,7 @@ def test_converted_and_repaired_real_demos_check_clean_and_hold_the_same_demos(
     expected, _ = align(open_dataset(str(real_demos)), episodes=range(5), frames=True)
     found, report = align(open_dataset(str(tmp_path / "set")), frames=True)
     assert not report.shifted
+    assert report.stated
     for got, want in zip(found, expected, strict=True):
         np.testing.assert_allclose(got.actions, want.actions, atol=1e-7)
         np.testing.assert_array_equal(got.agent_pos[: len(got)], want.agent_pos[: len(want)])

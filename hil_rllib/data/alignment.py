@@ -1,6 +1,6 @@
 """Decides, from the data, what the rows of a LeRobot dataset mean, and puts them right.
 
-Three questions, none of which a dataset's metadata answers:
+Three questions, none of which LeRobot's metadata answers:
 
 1. Do rows hold (o_t, a_t), or, as every LeRobot recorder before v0.6 wrote them, (o_{t+1}, a_t)?
 2. Is motion in metres, or in [-1, 1] times the step size?
@@ -11,6 +11,9 @@ shifts and conventions only the true one predicts every change. The hand follows
 several steps, so its displacement is regressed on the commands at lags 0…5: a command explains the
 displacement up to its own row only if the row's observation was taken after it (lag 0 has half of the gain in
 the Panda scene, else nothing), and the gain says the unit: 1 for metres, the step size for unit motion.
+
+Our recordings state the answers in info.json. There the data may contradict, and need not prove them: a hand
+that only pushes against something shows nothing.
 """
 
 from __future__ import annotations
@@ -38,18 +41,28 @@ from hil_rllib.data.repair import Reading, to_demo, to_recording
 
 logger = logging.getLogger(__name__)
 
-MIN_R2 = 0.5  # of motion by commands; 0.97 on the real demonstrations
+MIN_R2 = 0.5  # of motion by commands; 0.98 on the real demonstrations
+SURE_R2 = 0.9  # from which on the gain may contradict a statement; ours: 0.97 with half of them pushing
 # Share of lag 0 above or below which motion speaks; half and nothing in the Panda scene.
 LEAD_SHIFTED, LEAD_ALIGNED = 0.2, 0.08
 GAIN_TOLERANCE = 2.5  # a gain fits a unit within this factor; metres and unit motion lie 40 apart
 MIN_EXPLAINED = 0.9  # of the gripper's events
 MIN_MARGIN = 0.05  # by which the better shift must explain more of them
 UNITS = {"metres": 1.0, "[-1, 1]": contract.EE_STEP_SIZE}  # name → metres at 1
+STATED = Reading(False, contract.EE_STEP_SIZE, CONVENTIONS[0])  # by `lerobot_format.statement`
+
+
+@dataclass
+class StatedEpisode(Episode):
+    """An episode of a dataset which states that its rows are in our terms."""
 
 
 @dataclass
 class AlignmentReport:
-    """What was found and what was done about it; `str()` gives the block that is logged once."""
+    """What was found and what was done about it; `str()` gives the block that is logged once.
+
+    stated: the reading is the one that info.json states.
+    """
 
     dataset: str
     version: str
@@ -58,6 +71,7 @@ class AlignmentReport:
     reading: Reading
     motion: MotionEvidence
     gripper: GripperEvidence
+    stated: bool = False
     transitions: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -102,6 +116,8 @@ class AlignmentReport:
             f"{abs(self.motion.lead):.0%} of it at lag 0, R² {self.motion.r2:.2f}",
             f"  gripper  {self.reading.gripper.name}; {seen if self.gripper.events else 'it never changes'}",
         ]
+        if self.stated:
+            lines.append("  source   info.json states this, and the data do not contradict it")
         if self.transitions:
             lines.append(f"  result   {self.transitions} transitions have both observations in the file")
         return "\n".join(lines + [f"  note     {note}" for note in self.notes])
@@ -151,18 +167,55 @@ def decide(episodes: Sequence[Episode], name: str = "dataset", version: str = ""
     """Answers this module's three questions from states and actions alone.
 
     Raises:
-        DatasetError: no answer explains the data, or there is too little in it to tell.
+        DatasetError: no answer explains the data, or there is too little in it to tell. Not where they are
+            stated to be in our terms and do not contradict.
     """
     tracks = [
         (np.asarray(e.column(fmt.STATE), np.float64), np.asarray(e.column(fmt.ACTION), np.float64))
         for e in episodes
     ]
     motion = motion_evidence(tracks)
+    gripper = gripper_evidence(tracks, STATED.gripper, STATED.shifted)
+    stated = all(isinstance(episode, StatedEpisode) for episode in episodes)
+    if stated and not _contradict(motion, gripper):
+        reading = STATED
+    else:
+        stated = False
+        reading, gripper = _explain(tracks, motion, name)
+    report = AlignmentReport(
+        dataset=name,
+        version=version,
+        episodes=len(episodes),
+        rows=sum(map(len, episodes)),
+        reading=reading,
+        motion=motion or MotionEvidence(0.0, 0.0, 0.0),
+        gripper=gripper,
+        stated=stated,
+    )
+    if not (stated or gripper.events):
+        report.note("the gripper never changes: its convention is guessed from the values")
+    return report
+
+
+def _contradict(motion: MotionEvidence | None, gripper: GripperEvidence) -> bool:
+    """Whether the data speak against `STATED`. gripper: of that reading."""
+    if gripper.explained < MIN_EXPLAINED:
+        return True
+    return motion is not None and motion.r2 >= SURE_R2 and not _fits(motion.gain, STATED.metres_per_unit)
+
+
+def _explain(
+    tracks: Sequence[Track], motion: MotionEvidence | None, name: str
+) -> tuple[Reading, GripperEvidence]:
+    """The only reading that explains the data. Raises DatasetError where none does."""
     gripper, gripper_votes = _best_gripper(tracks, motion, name)
     said = f"Gripper: at best {gripper.explained:.0%} of {gripper.events} changes explained."
 
     def fail(problem: str) -> DatasetError:
-        remedy = "Check that it holds this scene's observations (18 numbers) and delta actions."
+        remedy = (
+            "Check that it holds this scene's observations (18 numbers) and delta actions, or choose "
+            "episodes in which the hand moves freely."
+        )
         return DatasetError(name, f"{problem} {said}", remedy)
 
     if motion is None:
@@ -181,19 +234,7 @@ def decide(episodes: Sequence[Episode], name: str = "dataset", version: str = ""
             if votes
             else "Too little happens to see a shift."
         )
-
-    report = AlignmentReport(
-        dataset=name,
-        version=version,
-        episodes=len(episodes),
-        rows=sum(map(len, episodes)),
-        reading=Reading(votes.pop(), _metres_per_unit(motion, fail), gripper.convention),
-        motion=motion,
-        gripper=gripper,
-    )
-    if not gripper.events:
-        report.note("the gripper never changes: its convention is guessed from the values")
-    return report
+    return Reading(votes.pop(), _metres_per_unit(motion, fail), gripper.convention), gripper
 
 
 def _best_gripper(
@@ -219,14 +260,20 @@ def _best_gripper(
 
 def _metres_per_unit(motion: MotionEvidence, fail: Callable[[str], DatasetError]) -> float:
     for metres in UNITS.values():
-        if 1 / GAIN_TOLERANCE < motion.gain / metres < GAIN_TOLERANCE:
+        if _fits(motion.gain, metres):
             return metres
     fitting = " or ".join(f"{metres:g} m ({name})" for name, metres in UNITS.items())
     raise fail(f"A command of 1 moves the hand by {motion.gain:.3g} m; {fitting} fit.")
 
 
+def _fits(gain: float, metres: float) -> bool:
+    return 1 / GAIN_TOLERANCE < gain / metres < GAIN_TOLERANCE
+
+
 def sound_episodes(dataset: LeRobotDataset, chosen: Sequence[int]) -> dict[int, Episode]:
     """Episodes by position: those chosen, and as further evidence for `decide` what else can be read.
+
+    The others are left out where nothing explains the data with them.
 
     Raises:
         DatasetError: not of this task, or a chosen episode is damaged or not finite.
@@ -235,14 +282,24 @@ def sound_episodes(dataset: LeRobotDataset, chosen: Sequence[int]) -> dict[int, 
     sound = {}
     for position in range(len(dataset)):
         try:
-            (episode,) = dataset.read([position])
-            check_finite(episode)
+            sound[position] = sound_episode(dataset, position)
         except DatasetError:
             if position in chosen:
                 raise
-        else:
-            sound[position] = episode
+    only = {position: episode for position, episode in sound.items() if position in chosen}
+    if 0 < len(only) < len(sound):
+        try:
+            decide(list(sound.values()))
+        except DatasetError:
+            return only
     return sound
+
+
+def sound_episode(dataset: LeRobotDataset, position: int) -> Episode:
+    """One episode, as evidence. Raises DatasetError where it is damaged or not finite."""
+    (episode,) = dataset.read([position])
+    check_finite(episode)
+    return StatedEpisode(**vars(episode)) if dataset.info.in_our_terms else episode
 
 
 def check_features(dataset: LeRobotDataset) -> None:

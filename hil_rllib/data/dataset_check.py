@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hil_rllib import contract
 from hil_rllib.data import lerobot_format as fmt
-from hil_rllib.data.alignment import AlignmentReport, check_features, check_finite, decide
+from hil_rllib.data.alignment import AlignmentReport, check_features, decide, sound_episode
 from hil_rllib.data.lerobot_format import DatasetError
 from hil_rllib.data.lerobot_reader import Episode, LeRobotDataset
 from hil_rllib.data.repair import to_recording
@@ -108,9 +108,7 @@ def _sound_episodes(dataset: LeRobotDataset, seen: _Seen) -> Iterator[Episode]:
     """Episodes whose rows can be read and are finite; the others are findings."""
     for position, meta in enumerate(dataset.episodes):
         try:
-            (episode,) = dataset.read([position])
-            check_finite(episode)
-            yield episode
+            yield sound_episode(dataset, position)
         except DatasetError as error:
             seen.broken.append(Finding("damage", str(error), (meta.index,)))
 

@@ -23,8 +23,9 @@ class Recording:
     N+1 rows; the missing one (0 in shifted files, N in others) is NaN.
 
     actions: (N, 4) in env action space. agent_pos: (N+1, 18). environment_state: (N+1, 3) [m] or None.
-    start_gripper: actuator command before the first action, 0 open … 255 closed.
+    start_gripper: actuator command at the reset, 0 open … 255 closed.
     success: whether the file says that the episode succeeded; None where it does not say.
+    dropped_action: (4,) in env action space, between the reset and row 0; None where row 0 is the reset's.
     """
 
     episode_index: int
@@ -37,6 +38,7 @@ class Recording:
     terminated: bool
     start_gripper: float
     success: bool | None
+    dropped_action: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.actions)

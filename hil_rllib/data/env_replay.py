@@ -14,6 +14,12 @@ from hil_rllib import contract
 from hil_rllib.data.demo import Floats, Recording
 from hil_rllib.data.video import Frames
 
+START_TOLERANCE_MM = 0.1  # of the first row's TCP; ours: a reset is exact
+NOT_FROM_RESET = (
+    "the first row is not where a reset leads, as in sets that an earlier `convert --repair` made: repair "
+    "the original again"
+)
+
 
 @dataclass(frozen=True)
 class EnvSpec:
@@ -58,13 +64,18 @@ class Replay:
     def tcp_error_mm_max(self) -> float:
         return float(np.nanmax(self.tcp_error_m) * 1e3)
 
+    @property
+    def from_reset(self) -> bool:
+        """False where the recording's first row is another than the reset's, or the dropped action's."""
+        return not bool(self.tcp_error_m[0] * 1e3 > START_TOLERANCE_MM)  # NaN: the file lacks that row
+
 
 def make_replay_env(spec: EnvSpec, recordings: list[Recording]) -> gymnasium.Env[Any, Any]:
     """State-only, cube where it is put, and no time limit before the longest recording ends.
 
     Raises ValueError for another task: a recording knows where one cube was.
     """
-    longest = max((len(recording) for recording in recordings), default=1)
+    longest = max((len(recording) + 1 for recording in recordings), default=1)  # 1: the dropped action
     kwargs = {name: value for name, value in spec.kwargs.items() if name != "random_block_position"}
     env = EnvSpec(spec.id, kwargs).make(image_obs=False, max_episode_steps=longest + 1)
     if not isinstance(env.unwrapped, PandaPickCubeEnv):
@@ -77,7 +88,7 @@ def make_replay_env(spec: EnvSpec, recordings: list[Recording]) -> gymnasium.Env
 
 
 def replay(env: gymnasium.Env[Any, Any], recording: Recording, *, render: bool = False) -> Replay:
-    """Runs the recording's actions from reset in `env` (of `make_replay_env`).
+    """Runs the recording's actions from reset in `env` (of `make_replay_env`), a dropped one first.
 
     The gripper starts as recorded. So does the cube where the file knows; else it stands where the
     environment puts a fixed one. render: draw all T+1 observations of both cameras.
@@ -86,6 +97,8 @@ def replay(env: gymnasium.Env[Any, Any], recording: Recording, *, render: bool =
     observations, frames, rewards, penalties = [], [], [], []
     end_frame, terminated = None, False
     observation, _ = env.reset(options=_start(recording))
+    if recording.dropped_action is not None:
+        observation, *_ = env.step(recording.dropped_action)
     observations.append(observation)
     if render:
         frames.append(base.render_cameras())

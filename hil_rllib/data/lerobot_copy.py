@@ -27,6 +27,7 @@ from hil_rllib.data import lerobot_schema as schema
 from hil_rllib.data.alignment import AlignmentReport
 from hil_rllib.data.dataset_stats import Stats, column_stats, image_stats, merge
 from hil_rllib.data.lerobot_append import Place, following, shapes
+from hil_rllib.data.lerobot_episodes import Dropped
 from hil_rllib.data.lerobot_format import DatasetError, Feature
 from hil_rllib.data.lerobot_reader import Episode, LeRobotDataset
 from hil_rllib.data.parquet import to_numpy
@@ -55,6 +56,11 @@ class Source:
         own = {key: dict(raw[f.source]) for key, f in self.dataset.info.features.items()}
         return self.repair.features(own) if self.repair else own
 
+    @property
+    def in_our_terms(self) -> bool:
+        """Whether the rows are known to be so once copied."""
+        return self.repair is not None or self.dataset.info.in_our_terms
+
 
 def copy_datasets(sources: Sequence[Source], to: Path, *, common: bool = False) -> tuple[int, int]:
     """Writes all episodes of the sources, in order, into a new v3.0 dataset. Returns (episodes, rows).
@@ -74,7 +80,7 @@ def copy_datasets(sources: Sequence[Source], to: Path, *, common: bool = False) 
         copy = _Copy(unfinished, features, sources[0].dataset.info.raw)
         for source in sources:
             copy.add(source)
-        copy.finish()
+        copy.finish(all(source.in_our_terms for source in sources))
         unfinished.rename(to)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -143,16 +149,18 @@ class _Copy:
         for episode in dataset.read(source.episodes, frames=True, cameras=cameras):
             table = dataset.table(episode.meta, images=True)
             if source.repair is None:
-                rows = np.arange(len(episode))
+                rows, dropped = np.arange(len(episode)), episode.meta.dropped
             else:
                 repaired = source.repair.table(table, episode)
                 if repaired is None:
                     logger.warning("Episode %d has one row and is left out.", episode.meta.index)
                     continue
-                table, rows = repaired
-            self._add_episode(dataset, episode, table, rows)
+                table, rows, dropped = repaired
+            self._add_episode(dataset, episode, table, rows, dropped)
 
-    def _add_episode(self, dataset: LeRobotDataset, episode: Episode, table: pa.Table, kept: Any) -> None:
+    def _add_episode(
+        self, dataset: LeRobotDataset, episode: Episode, table: pa.Table, kept: Any, dropped: Dropped | None
+    ) -> None:
         """kept: the rows whose frames the copy shows; they begin with 0 and are contiguous."""
         n, fps = table.num_rows, dataset.info.fps
         if self.pending and sum(t.nbytes for t in self.pending) + table.nbytes > fmt.DATA_FILE_MB << 20:
@@ -177,6 +185,8 @@ class _Copy:
             "tasks": list(dict.fromkeys(named)),
             "length": n,
             "seed": episode.meta.seed,
+            "dropped_action": None if dropped is None else list(dropped.action),
+            "reset_gripper": None if dropped is None else dropped.gripper,
             "dataset_from_index": self.rows,
             "dataset_to_index": self.rows + n,
             "meta/episodes/chunk_index": 0,
@@ -222,7 +232,7 @@ class _Copy:
         self.data_place = following(**self.data_place, chunks_size=fmt.CHUNKS_SIZE)
         self.pending = []
 
-    def finish(self) -> None:
+    def finish(self, in_our_terms: bool) -> None:
         if not self.episodes:
             raise DatasetError(self.root, "no episode is left to write.", "Choose others.")
         self._write_data()
@@ -238,6 +248,8 @@ class _Copy:
             "total_tasks": len(self.tasks),
             "splits": {"train": f"0:{self.episodes}"},
         }
+        if in_our_terms:
+            info[fmt.STATEMENT] = fmt.statement(self.episodes)
         (meta / "stats.json").write_text(json.dumps(self.stats, indent=2))
         (meta / "info.json").write_text(json.dumps(info, indent=2))
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hil_rllib import contract
 from hil_rllib.data.lerobot_format import (
     DOWNLOAD_AGAIN,
     V21,
@@ -32,10 +34,29 @@ class VideoSlice:
 
 
 @dataclass(frozen=True)
+class Dropped:
+    """The action between the reset and the first row, which a repair dropped; a replay begins with it.
+
+    action: (4,), motion in [-1, 1] steps of `contract.EE_STEP_SIZE`, gripper 0/1/2 = open/hold/close.
+    gripper: actuator command at the reset, 0 open … 255 closed.
+    """
+
+    action: tuple[float, ...]
+    gripper: float
+
+    def __post_init__(self) -> None:
+        if len(self.action) != contract.ACTION_DIM or not all(map(math.isfinite, self.action)):
+            raise ValueError(f"dropped_action is {self.action}; it must be four finite numbers")
+        if not 0 <= self.gripper <= contract.GRIPPER_CLOSED:
+            raise ValueError(f"reset_gripper is {self.gripper}; it must lie in 0 to 255")
+
+
+@dataclass(frozen=True)
 class EpisodeMeta:
     """One episode without its data. videos: camera name → slice (none for images kept in parquet).
 
-    seed: of the environment's reset, where the recorder kept it (ours does).
+    seed: of the environment's reset, where the recorder kept it (ours does). dropped: by the repair of a set
+    whose rows were shifted, else None.
     """
 
     index: int
@@ -44,6 +65,7 @@ class EpisodeMeta:
     videos: dict[str, VideoSlice]
     tasks: tuple[str, ...] = ()
     seed: int | None = None
+    dropped: Dropped | None = None
 
 
 def load_episodes(root: Path, info: DatasetInfo) -> list[EpisodeMeta]:
@@ -135,9 +157,10 @@ def _episode_v30(row: dict[str, Any], root: Path, info: DatasetInfo) -> EpisodeM
             path = info.place(info.video_path, root, video_key=f.source, **at)
             videos[camera] = VideoSlice(path, float(row[f"{of}/from_timestamp"]), whole_file=False)
     data = info.place(info.data_path, root, **place)
-    seed = row.get("seed")
+    seed, action = row.get("seed"), row.get("dropped_action")
+    dropped = None if action is None else Dropped(tuple(map(float, action)), float(row["reset_gripper"]))
     tasks = tuple(map(str, row.get("tasks") or ()))
-    return EpisodeMeta(index, length, data, videos, tasks, None if seed is None else int(seed))
+    return EpisodeMeta(index, length, data, videos, tasks, None if seed is None else int(seed), dropped)
 
 
 def _check_totals(root: Path, info: DatasetInfo, episodes: list[EpisodeMeta]) -> None:

@@ -28,6 +28,8 @@ PENALTY = "complementary_info.discrete_penalty"
 INTERVENTION = "complementary_info.is_intervention"
 LABEL = "complementary_info.success_label"  # ours, optional: whether the row's own images show success
 
+STATEMENT = "hil_rllib"  # entry of info.json, ours: what the rows mean, see `statement`
+
 # Columns every dataset has, each of shape (1,).
 INDEX_FEATURES: dict[str, dict[str, Any]] = {
     "timestamp": {"dtype": "float32", "shape": [1], "names": None},  # frame_index / fps [s]
@@ -125,6 +127,11 @@ class DatasetInfo:
         """Camera name → image feature."""
         return {f.camera: f for f in self.features.values() if f.is_image}
 
+    @property
+    def in_our_terms(self) -> bool:
+        """Whether the dataset states so of all its rows."""
+        return states_our_terms(self.raw)
+
     @classmethod
     def load(cls, root: Path, names: Mapping[str, str] | None = None) -> DatasetInfo:
         """Reads and checks `meta/info.json`. names: the dataset's name of a feature → ours, see `renamed`.
@@ -199,6 +206,24 @@ class DatasetInfo:
                 f"{template!r} is no path pattern of {self.version} ({error!r}).",
                 DOWNLOAD_AGAIN,
             ) from error
+
+
+def statement(episodes: int) -> dict[str, Any]:
+    """What info.json says of so many episodes in this project's terms.
+
+    LeRobot keeps it when it adds episodes of its own; the count then tells that it does not hold for those.
+    """
+    return {
+        "rows": "(o[t], a[t])",
+        "motion": "[-1, 1]",
+        "gripper": "0/1/2 = open/hold/close",
+        "episodes": episodes,
+    }
+
+
+def states_our_terms(info: Mapping[str, Any]) -> bool:
+    """Whether this info.json states that all its rows are in this project's terms."""
+    return bool(info.get(STATEMENT) == statement(info["total_episodes"]))
 
 
 def renamed(features: Mapping[str, Feature], names: Mapping[str, str], where: object) -> dict[str, Feature]:

@@ -21,6 +21,13 @@ STATE_NAMES = (
 ACTION_NAMES = ("delta_x_ee", "delta_y_ee", "delta_z_ee", "gripper_delta")  # LeRobot's names for this arm
 BLOCK_NAMES = ("cube.x", "cube.y", "cube.z")
 
+# What our tables of episodes have beside LeRobot's columns, see `lerobot_episodes.EpisodeMeta`.
+_OF_EPISODES = {
+    "seed": pa.int64(),
+    "dropped_action": pa.list_(pa.float32()),
+    "reset_gripper": pa.float32(),
+}
+
 
 def features(
     cameras: Sequence[str],
@@ -97,6 +104,12 @@ def info(features: Mapping[str, dict[str, Any]], fps: int, robot_type: str | Non
     }
 
 
+def is_of_our_arm(features: Mapping[str, dict[str, Any]]) -> bool:
+    """Whether states and actions are named as this project's are."""
+    named = {key: tuple(features[key]["names"] or ()) for key in (fmt.STATE, fmt.ACTION)}
+    return named == {fmt.STATE: STATE_NAMES, fmt.ACTION: ACTION_NAMES}
+
+
 def to_table(columns: Mapping[str, NDArray[Any]], features: Mapping[str, dict[str, Any]]) -> pa.Table:
     """Vectors as fixed-size lists, shape (1,) as scalars, no videos: LeRobot can cast it to `features`."""
     arrays = {}
@@ -121,7 +134,9 @@ def column_type(feature: Mapping[str, Any]) -> pa.DataType:
 def episode_table(*entries: Mapping[str, Any]) -> pa.Table:
     """Rows of meta/episodes; every file of them must have the same types."""
     types = pa.Table.from_pylist(list(entries)).schema
-    types = types.set(types.get_field_index("seed"), pa.field("seed", pa.int64()))
+    for name, kind in _OF_EPISODES.items():  # also where all are None
+        if name in types.names:
+            types = types.set(types.get_field_index(name), pa.field(name, kind))
     return pa.Table.from_pylist(list(entries), types)
 
 

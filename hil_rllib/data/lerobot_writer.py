@@ -198,6 +198,8 @@ class LeRobotWriter:
         tasks = meta / "tasks.parquet"
         _commit(tasks, lambda temporary: pq.write_table(schema.task_table([self.task]), temporary))
         info = schema.info(self.features, self.fps, robot_type)
+        if schema.is_of_our_arm(self.features):
+            info[fmt.STATEMENT] = fmt.statement(0)
         return Contents(json.loads(json.dumps(info)), tasks={0: self.task})
 
     def _finished(self, steps: int, stats: dict[str, Any], episode_schema: pa.Schema) -> None:
@@ -246,6 +248,10 @@ def commit_totals(root: Path, done: Contents) -> None:
         "total_frames": done.frames,
         "splits": {"train": f"0:{done.episodes}"},
     }
+    if fmt.states_our_terms(done.info):
+        totals[fmt.STATEMENT] = fmt.statement(done.episodes)
+    else:  # others have added to it
+        done.info.pop(fmt.STATEMENT, None)
     if (meta / "info.json").exists() and totals.items() <= done.info.items():
         return
     done.info |= totals

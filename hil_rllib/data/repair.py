@@ -44,9 +44,13 @@ def to_recording(episode: Episode, reading: Reading, step_size: float, note: Not
     block = episode.columns.get(fmt.ENVIRONMENT_STATE)
     penalties = _optional(episode, fmt.PENALTY, 0.0, note)
     terminated, success = _end(episode, note)
-    start = float(state[0, GRIPPER])
+    start, dropped = float(state[0, GRIPPER]), None
     if reading.shifted:
         start = _start_gripper(start, float(delta[0]), float(penalties[0]), fmt.PENALTY in episode.columns)
+    elif episode.meta.dropped is not None:
+        start = episode.meta.dropped.gripper
+        dropped = np.array(episode.meta.dropped.action, np.float32)
+        dropped[: contract.MOTION_DIM] *= contract.EE_STEP_SIZE / step_size
     return Recording(
         episode_index=index,
         actions=actions,
@@ -58,6 +62,7 @@ def to_recording(episode: Episode, reading: Reading, step_size: float, note: Not
         terminated=terminated,
         start_gripper=start,
         success=success,
+        dropped_action=dropped,
     )
 
 

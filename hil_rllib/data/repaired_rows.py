@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hil_rllib import contract
 from hil_rllib.data import lerobot_format as fmt
 from hil_rllib.data import lerobot_schema as schema
+from hil_rllib.data.lerobot_episodes import Dropped
 from hil_rllib.data.lerobot_reader import Episode
 from hil_rllib.data.repair import Reading, to_recording
 
@@ -31,7 +32,8 @@ class Repair:
     """reading: what `alignment.decide` found. note: takes sentences on what was done.
 
     Shifted rows (o_{t+1}, a_t) become (o_t, a_t): observations move down by one, and the first action, whose
-    observation no file holds, goes, as does the last observation. Every other column belongs to its action.
+    observation no file holds, goes to the table of episodes, for replays. The last observation is left out.
+    Every other column belongs to its action.
     """
 
     reading: Reading
@@ -43,8 +45,13 @@ class Repair:
         action = {fmt.ACTION: {**own[fmt.ACTION], "dtype": "float32", "names": list(schema.ACTION_NAMES)}}
         return {**_ADDED, **own, **action}
 
-    def table(self, table: pa.Table, episode: Episode) -> tuple[pa.Table, NDArray[np.int64]] | None:
-        """The repaired rows, and which old rows their observations come from. None: nothing is left."""
+    def table(
+        self, table: pa.Table, episode: Episode
+    ) -> tuple[pa.Table, NDArray[np.int64], Dropped | None] | None:
+        """The repaired rows, which old rows their observations come from, and the action before the first.
+
+        None: nothing is left.
+        """
         recording = to_recording(episode, self.reading, self.step_size, self.note)
         n = len(recording) - self.reading.shifted
         if n < 1:
@@ -66,4 +73,7 @@ class Repair:
             if key == fmt.ACTION or key not in columns:
                 feature = {"dtype": str(rows.dtype), "shape": list(rows.shape[1:]) or [1]}
                 columns[key] = schema.to_table({key: rows}, {key: feature})[key]
-        return pa.table(columns), np.arange(n)
+        dropped = episode.meta.dropped
+        if self.reading.shifted:
+            dropped = Dropped(tuple(recording.actions[0].tolist()), recording.start_gripper)
+        return pa.table(columns), np.arange(n), dropped

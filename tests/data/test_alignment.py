@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hil_rllib.data.alignment import align, decide
-from hil_rllib.data.evidence import CONVENTIONS
+from hil_rllib.data.alignment import StatedEpisode, align, decide
+from hil_rllib.data.evidence import CONVENTIONS, GripperConvention
 from hil_rllib.data.lerobot_format import DatasetError
 from hil_rllib.data.lerobot_reader import open_dataset
 from hil_rllib.data.repair import to_demo, to_recording
@@ -80,6 +80,69 @@ def test_data_that_no_convention_explains_is_refused(broken):
     }[broken]
     assert expected in str(error.value)
     assert "the dataset" in str(error.value)
+
+
+def pushing_episode(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """In env terms: as `samples.env_episode`, but the hand pushes down at a table that it reaches soon."""
+    states, actions = samples.env_episode(rng, steps=60)
+    actions[:, :3] = (0, 0, -0.9)
+    states[:, 15:18] = (0.4, 0.0, 0.2)
+    fall = np.cumsum(np.convolve(actions[:, 2] * samples.STEP, samples.RESPONSE)[:60])
+    states[1:, 17] = np.maximum(0.2 + fall, 0.12)
+    states[:, 15:18] += rng.normal(0, 2e-5, (61, 3))
+    return states, actions
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+@pytest.mark.parametrize("metres", [False, True])
+def test_a_hand_that_pushes_at_something_hides_no_terms(shifted: bool, metres: bool):
+    rng = np.random.default_rng(4)
+    made = [samples.env_episode(rng) for _ in range(3)] + [pushing_episode(rng) for _ in range(6)]
+    made.append(samples.env_episode(rng, steps=1))
+    stored = [
+        samples.in_memory(i, *samples.encode(*episode, shifted, metres, CONVENTIONS[0]))
+        for i, episode in enumerate(made)
+    ]
+    report = decide(stored)
+    assert report.shifted == shifted
+    assert report.motion_unit == ("metres" if metres else "[-1, 1]")
+    assert report.motion.r2 > 0.9
+
+
+def test_absolute_actions_are_refused():
+    rng = np.random.default_rng(5)
+    stored = []
+    for index in range(6):
+        states, actions = pushing_episode(rng) if index > 2 else samples.env_episode(rng)
+        actions[:, :3] = states[1:, 15:18]
+        rows = samples.encode(states, actions, False, False, CONVENTIONS[0])
+        stored.append(samples.in_memory(index, *rows))
+    with pytest.raises(DatasetError, match="Check that it holds"):
+        decide(stored)
+
+
+@pytest.mark.parametrize("metres", [False, True])
+@pytest.mark.parametrize("gripper", CONVENTIONS[::2])
+def test_a_statement_needs_no_proof_but_data_may_contradict_it(metres: bool, gripper: GripperConvention):
+    rng = np.random.default_rng(6)
+
+    def stated(*made: tuple[np.ndarray, np.ndarray]) -> list[StatedEpisode]:
+        written = [samples.encode(*episode, False, metres, gripper) for episode in made]
+        return [StatedEpisode(**vars(samples.in_memory(i, *rows))) for i, rows in enumerate(written)]
+
+    report = decide(stated(*(samples.env_episode(rng) for _ in range(3))))
+    assert report.stated == (not metres and gripper == CONVENTIONS[0])
+    assert report.motion_unit == ("metres" if metres else "[-1, 1]")
+    assert report.reading.gripper == gripper
+    if report.stated:
+        states, actions = pushing_episode(rng)
+        actions[:], states[:, 14:] = (-0.9, -0.9, -0.9, 1), 0
+        states[10:, 15:18] -= 0.02  # it slips once
+        report = decide(stated((states, actions)))
+        assert report.stated
+        assert (report.shifted, report.motion_unit) == (False, "[-1, 1]")
+        assert "info.json states this" in str(report)
+        assert not report.notes
 
 
 def test_without_gripper_changes_motion_decides_and_the_report_says_so():

@@ -227,6 +227,23 @@ def test_info_of_v30_that_promises_more_than_there_is_is_refused(tmp_path: Path)
         open_dataset(str(tmp_path))
 
 
+def test_chosen_episodes_are_read_where_the_others_contradict_them(sound: Path, tmp_path: Path):
+    def backwards(table: pa.Table) -> pa.Table:
+        actions = np.stack(table["action"].to_numpy()) * np.float32([-1, -1, -1, 1])
+        column = pa.FixedSizeListArray.from_arrays(pa.array(actions.ravel()), 4)
+        return table.set_column(table.column_names.index("action"), "action", column)
+
+    root = copy_of(sound, tmp_path / "set")
+    edit_table(backwards)(root)
+    (demo,), report = align(open_dataset(str(root)), episodes=[0])
+    (whole, _), _ = align(open_dataset(str(sound)))
+    assert report.episodes == 1
+    np.testing.assert_array_equal(demo.actions, whole.actions)
+    for chosen in (None, [1]):
+        with pytest.raises(DatasetError, match="choose episodes in which the hand moves freely"):
+            align(open_dataset(str(root)), episodes=chosen)
+
+
 @pytest.mark.parametrize("case", ["NaN in an action", "truncated parquet", "missing column"])
 @pytest.mark.parametrize("chosen", [1, [0]])
 def test_a_damaged_episode_that_is_not_asked_for_does_no_harm(

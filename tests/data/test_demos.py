@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,15 +11,17 @@ import gymnasium
 import numpy as np
 import pytest
 
+from envs.expert import make_expert
 from hil_rllib.contract import TASKS
 from hil_rllib.data import scripted_demos
 from hil_rllib.data.alignment import align
+from hil_rllib.data.demo import Demo, Recording
 from hil_rllib.data.demos import load_demos
 from hil_rllib.data.env_replay import EnvSpec, make_replay_env, replay
 from hil_rllib.data.lerobot_format import DatasetError
 from hil_rllib.data.lerobot_reader import open_dataset
 from hil_rllib.data.lerobot_writer import LeRobotWriter
-from hil_rllib.data.rerender import cache_key
+from hil_rllib.data.rerender import cache_key, replayed_demos
 
 FIXED = EnvSpec(kwargs={"render_quality": "fast"})
 RANDOM = EnvSpec(kwargs={"render_quality": "fast", "random_block_position": True})
@@ -178,6 +181,62 @@ def test_single_episode_that_does_not_replay_is_left_out_aloud(
     assert list(loaded.excluded) == [1]
     assert "1 episodes left out" in str(loaded)
     assert "Demonstration 1 is left out" in caplog.text
+
+
+def judged_set(folder: Path, success: bool, end: int = 0, *, cube: bool = True) -> list[Recording]:
+    """Two episodes that a person ends by a key as this: `end` steps before the cube is lifted, or with it."""
+    env = gymnasium.make("hil/PandaPickCube-v0", image_obs=False)
+    with LeRobotWriter(folder, cameras=(), environment_state=cube) as writer:
+        for seed in range(2):
+            before, _ = env.reset(seed=seed)
+            expert, steps, lifted = make_expert(env), [], False
+            while not lifted:
+                action = expert.action()
+                observation, _, lifted, _, _ = env.step(action)
+                steps.append((before, action))
+                before = observation
+            for t, step in enumerate(kept := steps[: len(steps) - end]):
+                last = t == len(kept) - 1
+                won = last and success
+                writer.add_step(*step, reward=float(won), terminated=last, truncated=False, success=won)
+            writer.end_episode()
+    env.close()
+    return [demo.recording for demo in align(open_dataset(str(folder)))[0] if demo.recording is not None]
+
+
+def rerendered(recordings: list[Recording], cache: Path) -> tuple[list[Demo], dict[int, str]]:
+    log = logging.getLogger(__name__)
+    return replayed_demos(recordings, FIXED, cache=cache / "replays.npz", render=False, log=log)
+
+
+@pytest.mark.parametrize("cube", [True, False])
+def test_an_episode_that_a_person_ends_as_failure_terminates_when_rerendered(cube: bool, tmp_path: Path):
+    demos, excluded = rerendered(judged_set(tmp_path / "set", False, 3, cube=cube), tmp_path)
+    assert not excluded
+    for demo in demos:
+        assert demo.terminated.tolist() == [False] * (len(demo) - 1) + [True]
+        assert not demo.truncated.any()
+        assert not demo.rewards.any()
+
+
+@pytest.mark.parametrize(("success", "end"), [(True, 3), (False, 0)])
+def test_a_persons_word_outweighs_the_simulators_when_rerendered(success: bool, end: int, tmp_path: Path):
+    demos, excluded = rerendered(judged_set(tmp_path / "set", success, end), tmp_path)
+    assert not excluded
+    assert len(demos) == 2
+    for demo in demos:
+        assert demo.terminated[-1]
+        assert demo.rewards.tolist() == [0] * (len(demo) - 1) + [float(success)]
+
+
+@pytest.mark.parametrize("cube", [True, False])
+def test_a_persons_word_counts_only_where_the_cube_is_known_to_move_alike(cube: bool, tmp_path: Path):
+    recordings = judged_set(tmp_path / "set", True, 3, cube=cube)
+    for recording in recordings if cube else []:
+        recording.environment_state[-4:, 2] += 0.1  # lifted, where the replay leaves it on the table
+    demos, excluded = rerendered(recordings, tmp_path)
+    assert not demos
+    assert list(excluded.values()) == ["it succeeded when recorded and does not when replayed"] * 2
 
 
 BOXES = EnvSpec("hil/PandaArrangeBoxes-v0")

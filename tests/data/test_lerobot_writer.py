@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from hil_rllib.data import lerobot_format as fmt
 from hil_rllib.data import lerobot_writer
 from hil_rllib.data.alignment import align
 from hil_rllib.data.dataset_lock import LOCK_FILE
@@ -141,12 +142,51 @@ def test_kill_while_an_episode_is_written_keeps_those_before(
     first, *rest = open_dataset(str(tmp_path)).read(frames=True)
     np.testing.assert_array_equal(first.column("action"), kept[1])
     assert len(rest) == (completed_files >= 4)  # the episode's table makes it exist
+    assert open_dataset(str(tmp_path)).info.in_our_terms
 
     with LeRobotWriter(tmp_path) as again:  # carries on where the finished episodes end
         record(again, 2)
         assert again.end_episode() == 1 + len(rest)
     demos, _ = align(open_dataset(str(tmp_path)), frames=True)
     assert len(demos) == 2 + len(rest)
+    assert open_dataset(str(tmp_path)).info.in_our_terms
+
+
+def test_a_recording_of_a_hand_that_cannot_move_is_read_as_it_was_written(tmp_path: Path):
+    actions = np.float32([[0, 0, -1, 1]] * 20)
+    with LeRobotWriter(tmp_path, cameras=(), environment_state=False) as writer:
+        for t, action in enumerate(actions):
+            writer.add_step(
+                {"agent_pos": np.zeros(18)},
+                action,
+                reward=0,
+                terminated=False,
+                truncated=t == 19,
+                success=False,
+            )
+        writer.end_episode()
+    (demo,), report = align(open_dataset(str(tmp_path)))
+    assert report.stated
+    np.testing.assert_array_equal(demo.actions, actions[:-1])
+
+
+@pytest.mark.parametrize("stated", [None, 1])  # by an earlier version of ours; of one, then LeRobot added one
+def test_rows_that_others_wrote_are_never_stated_to_be_in_our_terms(stated: int | None, tmp_path: Path):
+    file = tmp_path / "meta/info.json"
+    with LeRobotWriter(tmp_path) as writer:
+        for seed in range(2):
+            record(writer, seed)
+            writer.end_episode()
+    info = json.loads(file.read_text())
+    assert info.pop(fmt.STATEMENT) == fmt.statement(2)
+    file.write_text(json.dumps(info if stated is None else info | {fmt.STATEMENT: fmt.statement(stated)}))
+    assert not open_dataset(str(tmp_path)).info.in_our_terms
+    with LeRobotWriter(tmp_path) as writer:
+        record(writer, 2)
+        writer.end_episode()
+    assert fmt.STATEMENT not in json.loads(file.read_text())
+    report = align(open_dataset(str(tmp_path)))[1]
+    assert (report.shifted, report.stated) == (False, False)
 
 
 def test_discarded_episode_leaves_no_trace(tmp_path: Path):

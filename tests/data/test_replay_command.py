@@ -26,6 +26,17 @@ def test_real_episodes_succeed_at_their_last_frame(real_demos: Path, capsys: pyt
         assert line["tcp_error_mm_median"] <= 0.1
 
 
+def test_repaired_real_episodes_replay_as_exactly(
+    real_demos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    repaired = str(tmp_path / "repaired")
+    assert dataset_module.main(["convert", str(real_demos), repaired, "--repair", "--episodes", "5,8-9"]) == 0
+    capsys.readouterr()
+    assert main([repaired, "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert all(x["end_frame"] == x["frames"] - 1 and x["tcp_error_mm_median"] <= 0.1 for x in lines)
+
+
 @pytest.mark.slow
 def test_all_real_episodes_succeed_at_their_last_frame(real_demos: Path, capsys: pytest.CaptureFixture[str]):
     assert main([str(real_demos), "--json"]) == 0
