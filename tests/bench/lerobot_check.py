@@ -8,8 +8,8 @@ r"""Checks against the `lerobot` package itself (0.4.4), which needs a virtual e
         requests pyyaml pynput pyserial rerun-sdk==0.26.2 safetensors 'numpy<2.3'
     python tests/bench/lerobot_check.py ../shared/data/franka_sim_pick_lift_6 /tmp/lerobot/bin/python
 
-Run with the project's own Python; it calls the other one, which needs FFmpeg's libraries (in Debian those that
-libavdevice59 depends on). Not part of the tests. What is checked:
+Run with the project's own Python; it calls the other one, which needs FFmpeg's libraries (Debian: those
+that libavdevice59 depends on). Not part of the tests. What is checked:
 
 1. LeRobot's converter turns the v2.1 dataset into v3.0, and our reader gives the same from both, bit by bit.
 2. What we write loads in LeRobot frame for frame: a conversion, a repaired one, and a recording, which was
