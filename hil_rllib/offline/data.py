@@ -62,7 +62,12 @@ class DemoBatches(LeRobotOfflineData):
     def fragments(self) -> Iterator[Fragment]:
         """What is learned of the demonstrations, once, as the ring holds it."""
         for demonstration in demo_fragments(self, self.hil):
-            yield from by_hand(demonstration) if self.config.clones else [demonstration]
+            if not self.config.clones:
+                yield demonstration
+            elif self.hil.offline.leave_out_idle:  # those that `by_hand` adds are not drawn
+                yield from by_hand(demonstration)
+            else:
+                yield from demonstration.interventions()
 
     def indexed(self) -> None:
         """Settle what of the ring is drawn, whenever something was added."""
