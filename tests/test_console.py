@@ -19,7 +19,8 @@ from hil_rllib.console import LiveLine, fitting
 LONG = "episode 1 step 12 · human · x +1.00 y +0.00 z +0.00 · 10.0 Hz · latency 12 ms · reward 0.00 · late 0"
 
 DRIVING = """
-import fcntl, os, sys, termios
+import fcntl, os, signal, termios
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell has it ignored
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 from hil_rllib.console import keys_not_typed
 with keys_not_typed({wanted}):
