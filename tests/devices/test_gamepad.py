@@ -332,7 +332,7 @@ def test_a_joystick_that_no_map_fits_does_not_stand_before_ones_own(plug, own_ma
         device.start(ENV)
         joystick.button(1, True)
         assert device.read().intervening
-    assert caplog.records == []
+    assert [record for record in caplog.records if record.levelname == "WARNING"] == []
 
 
 def test_each_joystick_that_no_map_fits_is_named(plug):
